@@ -1,0 +1,79 @@
+"""Alignment module: turns the MAE prior into the U-Net's cross-attention context, in place of text (ASUKA, sec. 3.2)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .layers import ParallelBlock
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Shape of an alignment module; the defaults are the paper's `self4` for SD-1.5."""
+
+    prior_dim: int = 512
+    context_dim: int = 768
+    depth: int = 4
+    head_dim: int = 64
+    mlp_ratio: float = 4.0
+    num_queries: int = 0  # > 0: that many learned queries cross-attend to the prior
+    empty_tokens: int = 0  # length of the stored empty-prompt context; 0: none is stored
+
+
+SELF4 = AlignmentConfig()
+VARIANTS = {
+    "linear": AlignmentConfig(depth=0),
+    "attn": AlignmentConfig(depth=1),
+    "cross4": AlignmentConfig(num_queries=256),
+    "self4": SELF4,
+}
+
+
+class Alignment(nn.Module):
+    """Linear to the context's width, a few attention blocks, LayerNorm. The number of tokens stays, so locality is kept."""
+
+    def __init__(self, config: AlignmentConfig = SELF4, operations=nn):
+        super().__init__()
+        self.config = config
+        dim, cross = config.context_dim, config.num_queries > 0
+        self.proj_in = operations.Linear(config.prior_dim, dim)
+        if cross:
+            self.queries = nn.Parameter(torch.zeros(1, config.num_queries, dim))
+        self.blocks = nn.ModuleList(
+            ParallelBlock(dim, config.head_dim, config.mlp_ratio, cross, operations) for _ in range(config.depth)
+        )
+        self.norm = operations.LayerNorm(dim)
+        if config.empty_tokens:
+            self.register_buffer("empty_context", torch.zeros(1, config.empty_tokens, dim))
+
+    def init_weights(self) -> None:
+        """Learned queries need to differ from each other; everything else keeps torch's default initialisation."""
+        if self.config.num_queries:
+            nn.init.normal_(self.queries, std=0.02)
+
+    def forward(self, prior: Tensor) -> Tensor:
+        """MAE prior (B, N, prior_dim) -> context (B, N, context_dim), or (B, num_queries, context_dim) for cross-attention."""
+        x = source = self.proj_in(prior)
+        if self.config.num_queries:
+            x = self.queries.to(source).expand(len(source), -1, -1)
+            for block in self.blocks:
+                x = block(x, source)
+        else:
+            for block in self.blocks:
+                x = block(x)
+        return self.norm(x)
+
+
+def interpolate_context(context: Tensor, empty: Tensor, strength: float) -> Tensor:
+    """c = c_empty + strength * (c_asuka - c_empty), both (B or 1, N, C): 1 is ASUKA alone, 0 the empty prompt."""
+    return context if strength == 1 else torch.lerp(empty.to(context), context, strength)
+
+
+def match_length(context: Tensor, length: int) -> Tensor:
+    """Repeats or drops tokens of `context` (B, T, C), evenly along the sequence, to `length` of them.
+
+    Cross-attention does not see a token's place, only how often each occurs: the proportions stay.
+    """
+    index = torch.arange(length, device=context.device) * context.shape[1] // length
+    return context[:, index]

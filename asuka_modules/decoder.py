@@ -1,0 +1,183 @@
+"""Harmonizing decoder: a VAE decoder that also sees the known pixels and the mask (ASUKA, sec. 3.3)."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .masking import fill_hole, reduce_mask
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Shape of a harmonizing decoder; the defaults are the base width, whose trunk is SD's own VAE decoder."""
+
+    ch: int = 128
+    ch_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 3  # per level
+    latent_channels: int = 4
+    post_quant_conv: bool = True  # SD: yes, FLUX: no
+    concat_mask: bool = False  # the condition encoder's input is RGB, or RGB and mask
+    mask_reduction: str = "nearest"  # or "area": any touched cell is hole
+
+    @property
+    def factor(self) -> int:
+        return 2 ** (len(self.ch_mult) - 1)
+
+
+BASE = DecoderConfig()
+LARGE = DecoderConfig(ch=192, num_res_blocks=4)
+LARGE2 = DecoderConfig(ch=256, num_res_blocks=6)
+FLUX = DecoderConfig(latent_channels=16, post_quant_conv=False, concat_mask=True, mask_reduction="area")
+
+
+def group_norm(channels: int, operations) -> nn.Module:
+    return operations.GroupNorm(32, channels, eps=1e-6)
+
+
+class ResBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, operations=nn):
+        super().__init__()
+        self.norm1 = group_norm(in_channels, operations)
+        self.conv1 = operations.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = group_norm(out_channels, operations)
+        self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1)
+        if in_channels != out_channels:
+            self.nin_shortcut = operations.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
+
+
+class AttentionBlock(nn.Module):
+    """One-head self-attention over all positions."""
+
+    def __init__(self, channels: int, operations=nn):
+        super().__init__()
+        self.norm = group_norm(channels, operations)
+        self.q = operations.Conv2d(channels, channels, 1)
+        self.k = operations.Conv2d(channels, channels, 1)
+        self.v = operations.Conv2d(channels, channels, 1)
+        self.proj_out = operations.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (conv(h).flatten(2).transpose(1, 2).unsqueeze(1) for conv in (self.q, self.k, self.v))
+        h = F.scaled_dot_product_attention(q, k, v)  # (B, 1, H * W, C)
+        return x + self.proj_out(h.squeeze(1).transpose(1, 2).view_as(x))
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int, operations=nn):
+        super().__init__()
+        self.conv = operations.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The residual blocks of one resolution, and the way up to the next."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, upsample: bool, operations=nn):
+        super().__init__()
+        widths = [in_channels] + [out_channels] * num_res_blocks
+        self.block = nn.ModuleList(ResBlock(a, b, operations) for a, b in pairwise(widths))
+        if upsample:
+            self.upsample = Upsample(out_channels, operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.block:
+            x = block(x)
+        return self.upsample(x) if hasattr(self, "upsample") else x
+
+
+class Middle(nn.Module):
+    def __init__(self, channels: int, operations=nn):
+        super().__init__()
+        self.block_1 = ResBlock(channels, channels, operations)
+        self.attn_1 = AttentionBlock(channels, operations)
+        self.block_2 = ResBlock(channels, channels, operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class ConditionEncoder(nn.Module):
+    """Features of the known pixels at every resolution of the trunk, finest first."""
+
+    def __init__(self, config: DecoderConfig, operations=nn):
+        super().__init__()
+        widths = [config.ch * m for m in config.ch_mult]
+        widths.append(widths[-1])
+        layers = [
+            operations.Conv2d(3 + config.concat_mask, widths[0], 3, padding=1),
+            operations.Conv2d(widths[0], widths[1], 3, padding=1),
+        ]
+        for a, b in pairwise(widths[1:]):
+            layers.append(operations.Conv2d(a, b, 4, stride=2, padding=1))
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = []
+        for i, layer in enumerate(self.layers):
+            x = layer(F.relu(x) if i else x)
+            features.append(x)  # before the activation
+        return features
+
+
+class ConditionedDecoder(nn.Module):
+    """SD's VAE decoder, whose features on known pixels are replaced by the condition encoder's."""
+
+    def __init__(self, config: DecoderConfig, operations=nn):
+        super().__init__()
+        self.config = config
+        widths = [config.ch * m for m in config.ch_mult]
+        self.conv_in = operations.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(widths[-1], operations)
+        self.up = nn.ModuleList(
+            Level(into, out, config.num_res_blocks, i > 0, operations)
+            for i, (into, out) in enumerate(zip(widths[1:] + widths[-1:], widths, strict=True))
+        )
+        self.norm_out = group_norm(widths[0], operations)
+        self.conv_out = operations.Conv2d(widths[0], 3, 3, padding=1)
+        self.encoder = ConditionEncoder(config, operations)
+
+    def forward(self, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        masked_image = fill_hole(image, mask, 0.0)
+        condition = torch.cat([masked_image, mask], dim=1) if self.config.concat_mask else masked_image
+        known = self.encoder(condition)
+        h = self.mid(self.conv_in(latent))
+        for level in reversed(self.up):
+            h = level(self.merge(h, known.pop(), mask))
+        h = self.merge(h, known.pop(), mask)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+    def merge(self, h: Tensor, known: Tensor, mask: Tensor) -> Tensor:
+        """h * m + c * (1 - m): the trunk fills the hole, the condition holds the rest."""
+        return torch.where(reduce_mask(mask, h.shape[-2:], self.config.mask_reduction) > 0.5, h, known)
+
+
+class HarmonizingDecoder(nn.Module):
+    """Latent, known pixels and mask -> image. Key names are those of the published LDM checkpoints."""
+
+    def __init__(self, config: DecoderConfig = BASE, operations=nn):
+        super().__init__()
+        self.config = config
+        if config.post_quant_conv:
+            self.post_quant_conv = operations.Conv2d(config.latent_channels, config.latent_channels, 1)
+        self.decoder = ConditionedDecoder(config, operations)
+
+    def forward(self, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        """Decodes `latent` (B, C, H / 8, W / 8), unscaled as ComfyUI's LATENT is, beside what is known.
+
+        `image` (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W) binary, 1 = hole -> (B, 3, H, W), about [0, 1], not clamped.
+        A mask of ones decodes from the latent alone.
+        """
+        if self.config.post_quant_conv:
+            latent = self.post_quant_conv(latent)
+        return self.decoder(latent, image * 2 - 1, mask) / 2 + 0.5
