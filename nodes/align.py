@@ -1,0 +1,73 @@
+"""ASUKA Align Conditioning: the MAE prior as the U-Net's conditioning, in place of text."""
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io
+
+from ..asuka_modules.alignment import interpolate_context, match_length
+from . import sockets
+from .networks import Network, require
+
+
+class ASUKA_AlignConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASUKA_AlignConditioning",
+            display_name="ASUKA Align Conditioning",
+            category="ASUKA",
+            description="Turns the MAE prior into conditioning that replaces CLIP's. Sample with cfg 1.",
+            search_aliases=["asuka", "inpaint conditioning", "object removal", "promptless"],
+            inputs=[
+                sockets.Alignment.Input("alignment", tooltip="From Load ASUKA."),
+                sockets.Prior.Input("prior", tooltip="From MAE Prior Encode."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="1: the prior alone. 0: the empty prompt. Between: interpolated.",
+                ),
+                io.Conditioning.Input(
+                    "base",
+                    optional=True,
+                    tooltip="Conditioning that stands for strength 0, usually the empty prompt. Without it the empty prompt stored with the weights is used.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("positive", tooltip="For InpaintModelConditioning or KSampler."),
+                io.Conditioning.Output("negative", tooltip="The base, as long as positive; unused at cfg 1."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, alignment: Network, prior: torch.Tensor, strength: float, base: list | None = None
+    ) -> io.NodeOutput:
+        mm = comfy.model_management
+        config = require(alignment).config
+        if prior.shape[-1] != config.prior_dim:
+            raise ValueError(
+                f"the prior is {prior.shape[-1]} wide but {alignment.file} takes {config.prior_dim}; load MAE and alignment from the same file"
+            )
+        network = alignment.load(memory_required=prior.numel() * 4 * 64)
+        context = network(prior.to(alignment.device, torch.float32)).to(mm.intermediate_device())
+        options = dict(base[0][1]) if base else {}
+        if base:
+            empty = base[0][0]
+        elif config.empty_tokens:
+            empty = network.empty_context
+        elif strength == 1:
+            empty = torch.zeros_like(context[:1])
+        else:
+            raise ValueError(
+                f"strength is {strength:g}, but {alignment.file} stores no empty prompt to mix with; connect `base`"
+            )
+        if empty.shape[-1] != context.shape[-1]:
+            raise ValueError(
+                f"base is {empty.shape[-1]} wide but the context of {alignment.file} is {context.shape[-1]}; they belong to different models"
+            )
+        empty = match_length(empty.to(context), context.shape[1])
+        positive = interpolate_context(context, empty, strength)
+        return io.NodeOutput([[positive, options]], [[empty, dict(options)]])

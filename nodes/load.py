@@ -1,0 +1,76 @@
+"""Load ASUKA: weights from models/asuka."""
+
+import os
+from pathlib import Path
+
+import comfy.model_management
+import folder_paths
+from comfy_api.latest import io
+
+from ..asuka_modules import checkpoints
+from . import sockets
+from .networks import Missing, Network
+
+FOLDER = "asuka"
+SUFFIXES = {".safetensors", ".sft"}
+NONE_FOUND = "(put asuka-*.safetensors into models/asuka)"
+
+
+def register_model_folder() -> None:
+    """Makes models/asuka known to ComfyUI, beside whatever extra_model_paths.yaml names, and creates it."""
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER), is_default=True)
+    paths, suffixes = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, set(suffixes) | SUFFIXES)
+    Path(paths[0]).mkdir(parents=True, exist_ok=True)
+
+
+class ASUKA_Load(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASUKA_Load",
+            display_name="Load ASUKA",
+            category="ASUKA",
+            description="Loads ASUKA weights: a bundle of all three networks, or a file with one of them.",
+            search_aliases=["asuka loader", "inpaint model", "object removal", "mae", "remove object"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=folder_paths.get_filename_list(FOLDER) or [NONE_FOUND],
+                    tooltip="A .safetensors file in models/asuka. After adding one, press R.",
+                ),
+            ],
+            outputs=[
+                sockets.MAE.Output("mae", tooltip="For MAE Prior Encode."),
+                sockets.Alignment.Output("alignment", tooltip="For ASUKA Align Conditioning."),
+                sockets.Decoder.Output("decoder", tooltip="For Harmonizing VAE Decode."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        if folder_paths.get_full_path(FOLDER, file) is None:
+            return f"{file!r} is not in {' or '.join(folder_paths.get_folder_paths(FOLDER))}; put it there and press R"
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> float | None:
+        path = folder_paths.get_full_path(FOLDER, file)
+        return os.path.getmtime(path) if path else None
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        mm = comfy.model_management
+        parts = checkpoints.load(folder_paths.get_full_path_or_raise(FOLDER, file))
+        transformer_devices = mm.get_torch_device(), mm.unet_offload_device()
+        devices = {
+            "mae": transformer_devices,
+            "alignment": transformer_devices,
+            "decoder": (mm.vae_device(), mm.vae_offload_device()),
+        }
+        return io.NodeOutput(
+            *(
+                Network(parts[name], *devices[name]) if name in parts else Missing(name, file, " and ".join(parts))
+                for name in devices
+            )
+        )

@@ -1,0 +1,61 @@
+"""MAE Prior Encode: what the MAE expects inside the hole."""
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io, ui
+
+from . import sockets
+from .networks import Network, require
+from .tensors import image_to_nchw, inpaint_inputs, nchw_to_image
+
+BATCH = 16  # images per forward
+
+
+class ASUKA_MAEPriorEncode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASUKA_MAEPriorEncode",
+            display_name="MAE Prior Encode",
+            category="ASUKA",
+            description="Reads the known pixels and predicts, coarsely, what belongs in the hole.",
+            search_aliases=["asuka", "inpaint prior", "object removal", "masked autoencoder"],
+            inputs=[
+                sockets.MAE.Input("mae", tooltip="From Load ASUKA."),
+                io.Image.Input("image", tooltip="The photo. Whatever is under the hole is ignored."),
+                io.Mask.Input("mask", tooltip="White (above 0.5) marks the hole."),
+                io.Image.Input(
+                    "prior_image",
+                    optional=True,
+                    tooltip="The hole is filled after this picture instead of the photo, e.g. a blank sheet, or the photo with something else in its place.",
+                ),
+            ],
+            outputs=[
+                sockets.Prior.Output("prior", tooltip="256 tokens for ASUKA Align Conditioning."),
+                io.Image.Output(
+                    "preview", tooltip="The picture that the prior stands for, blurred as MAE's always are."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, mae: Network, image: torch.Tensor, mask: torch.Tensor, prior_image: torch.Tensor | None = None
+    ) -> io.NodeOutput:
+        mm = comfy.model_management
+        image, mask = inpaint_inputs(image, mask)
+        size = image.shape[-2:]
+        if prior_image is not None:
+            image = image_to_nchw(prior_image)
+            mask = torch.zeros_like(image[:, :1])
+        network = require(mae).load(memory_required=BATCH * 256 * 2**20 // 16)
+        priors, previews = [], []
+        for start in range(0, len(image), BATCH):
+            mm.throw_exception_if_processing_interrupted()
+            chunk = (x[start : start + BATCH].to(mae.device, torch.float32) for x in (image, mask))
+            stream = network.decoder_stream(*chunk)
+            priors.append(network.drop_class_token(stream).to(mm.intermediate_device()))
+            preview = torch.nn.functional.interpolate(network.reconstruct(stream), size, mode="bicubic").clamp(0, 1)
+            previews.append(preview.to(mm.intermediate_device(), mm.intermediate_dtype()))
+        preview = nchw_to_image(torch.cat(previews))
+        return io.NodeOutput(torch.cat(priors), preview, ui=ui.PreviewImage(preview, cls=cls))

@@ -1,0 +1,13 @@
+"""What travels between our nodes.
+
+ASUKA_MAE, ASUKA_ALIGNMENT and ASUKA_DECODER carry a `networks.Network`; ASUKA_PRIOR a tensor (B, 256, 512), the width
+being the MAE's; ASUKA_STITCH a `prepare.Stitch`.
+"""
+
+from comfy_api.latest import io
+
+MAE = io.Custom("ASUKA_MAE")
+Alignment = io.Custom("ASUKA_ALIGNMENT")
+Decoder = io.Custom("ASUKA_DECODER")
+Prior = io.Custom("ASUKA_PRIOR")
+Stitch = io.Custom("ASUKA_STITCH")

@@ -1,0 +1,54 @@
+"""The only place where ComfyUI's tensor layouts meet the networks', and where a node's inputs are checked."""
+
+import torch
+from torch import Tensor
+
+from ..asuka_modules.masking import fill_hole
+
+
+def image_to_nchw(image: Tensor) -> Tensor:
+    """IMAGE (B, H, W, 3) in [0, 1] -> (B, 3, H, W); an alpha channel is dropped."""
+    return image[..., :3].movedim(-1, 1)
+
+
+def nchw_to_image(image: Tensor) -> Tensor:
+    """(B, 3, H, W) -> IMAGE (B, H, W, 3)."""
+    return image.movedim(1, -1).contiguous()
+
+
+def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """IMAGE (B, H, W, 3), MASK (B, H, W) -> image (B, 3, H, W) with an empty hole, binary mask (B, 1, H, W), 1 = hole.
+
+    One mask serves all images and one image all masks. The hole is where the mask is above 0.5, so that a brush that
+    is not quite opaque still counts; what lies under it is replaced by grey. Raises ValueError for sizes or batches
+    that do not fit, for a mask without a hole, and for known pixels that are not finite.
+    """
+    if mask.ndim == 2:
+        mask = mask.unsqueeze(0)
+    h, w = image.shape[1:3]
+    if mask.shape[-2:] != (h, w):
+        found = f"the mask is {mask.shape[-1]}x{mask.shape[-2]} but the image is {w}x{h}"
+        if mask.shape[-2:] == (64, 64) and not mask.any():
+            raise ValueError(
+                f"{found}: Load Image gives an empty 64x64 mask for a picture without alpha; draw a mask (right-click, Open in Mask Editor)"
+            )
+        raise ValueError(f"{found}; resize one of them")
+    mask = (mask > 0.5).to(image.dtype).unsqueeze(1)
+    if not mask.any():
+        raise ValueError("the mask is empty, so there is nothing to inpaint; paint the part to replace white")
+    image, mask = broadcast("image", image_to_nchw(image), "mask", mask)
+    image = fill_hole(image, mask, 0.5)
+    if not torch.isfinite(image).all():
+        raise ValueError("the image holds values that are not numbers (NaN or infinity); check the node it comes from")
+    return image, mask
+
+
+def broadcast(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Repeats a batch of one to the length of the other. Raises ValueError where neither is one nor both are equal."""
+    n = max(len(a), len(b))
+    for x in (a, b):
+        if len(x) not in (1, n):
+            raise ValueError(
+                f"there are {len(a)} of {name_a} but {len(b)} of {name_b}; give one for each, or one for all"
+            )
+    return a.expand(n, *a.shape[1:]), b.expand(n, *b.shape[1:])
