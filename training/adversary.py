@@ -1,0 +1,44 @@
+"""The hinge patch-GAN term of Asymmetric VQGAN's decoder loss, in one optimizer step with the decoder."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class PatchDiscriminator(nn.Sequential):
+    """pix2pix's: judges overlapping patches of an image, (B, 3, H, W) in [-1, 1] -> (B, 1, h, w)."""
+
+    def __init__(self, width: int = 64, layers: int = 3):
+        widths = [min(2**i, 8) * width for i in range(layers + 1)]
+        modules: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for i, (a, b) in enumerate(pairwise(widths)):
+            stride = 1 if i == layers - 1 else 2
+            modules += [nn.Conv2d(a, b, 4, stride, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
+        super().__init__(*modules, nn.Conv2d(widths[-1], 1, 4, 1, 1))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0.0, 0.02)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's: half the mean of relu(1 - D(x)) and relu(1 + D(x_hat))."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def judge_fixed(discriminator: nn.Module, image: Tensor) -> Tensor:
+    """D(image) with gradient to the image only, so that the decoder's step does not teach the discriminator."""
+    state = {key: value.detach() for key, value in discriminator.state_dict().items()}
+    state = {key: value.clone() if "running" in key or "tracked" in key else value for key, value in state.items()}
+    return functional_call(discriminator, state, image)
+
+
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
+    """Ratio of the two losses' gradients at the decoder's last weight, at most 10,000."""
+    gradients = (torch.autograd.grad(loss, last_layer, retain_graph=True)[0] for loss in (reconstruction, adversarial))
+    a, b = (gradient.norm() for gradient in gradients)
+    return (a / (b + 1e-4)).clamp(0, 1e4).detach()

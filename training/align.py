@@ -1,0 +1,125 @@
+"""Recipe: train the alignment module against the frozen U-Net (ASUKA, sec. 3.2).
+
+python -m training.align training/configs/miniature/align.yaml
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asuka_modules import checkpoints
+from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
+from asuka_modules.mae import MAE
+
+from .base.checkpoint import load_frozen
+from .config import parse_command_line
+from .latents import Encoded, LatentsConfig, build_latents
+from .loop import Objective, RunConfig, fit
+from .pictures import save_rows
+from .sd import LatentDiffusion, add_noise, noise_loss
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """Misalignment fix: how often the reconstructed prior (nothing masked) stands in for the predicted one."""
+
+    start: float = 1.0
+    end: float = 0.1
+    steps: int = 2000  # linear in between
+
+    def probability(self, step: int) -> float:
+        return self.start + (self.end - self.start) * min(1.0, step / self.steps)
+
+
+@dataclass(frozen=True)
+class AlignRecipe:
+    """Train the alignment module; MAE, autoencoder and U-Net stay frozen."""
+
+    base: str  # checkpoint with U-Net and autoencoder
+    mae: str  # weights of the MAE
+    latents: LatentsConfig
+    run: RunConfig
+    model: AlignmentConfig = SELF4
+    substitution: Substitution = Substitution()
+    known_weight: float = 1.0  # of the loss outside of the hole
+    weight_cap: float = 1.0  # 1: SD's plain loss; above: see training.sd.noise_loss
+
+
+class AlignObjective(Objective):
+    """SD's noise-prediction loss; the gradient reaches the alignment module through the context alone."""
+
+    def __init__(self, alignment: Alignment, mae: MAE, base: LatentDiffusion, recipe: AlignRecipe):
+        super().__init__()
+        self.trained, self.mae, self.base, self.recipe = alignment, mae, base, recipe
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        alpha_bar = self.base.alpha_bar[batch["timestep"]]
+        noisy = add_noise(batch["latent"], batch["noise"], alpha_bar)
+        predicted = self.base.predict_noise(
+            noisy, batch["timestep"], batch["cells"], batch["masked_latent"], self.context(batch)
+        )
+        loss = noise_loss(
+            predicted, batch["noise"], batch["cells"], alpha_bar, self.recipe.known_weight, self.recipe.weight_cap
+        )
+        reconstructed = batch["reconstructed"]
+        values = {
+            "loss_predicted": (loss * ~reconstructed).sum() / (~reconstructed).sum().clamp_min(1),
+            "substituted": reconstructed.float().mean(),
+        }
+        return loss.mean(), {key: value.detach() for key, value in values.items()}
+
+    def context(self, batch: dict[str, Tensor]) -> Tensor:
+        """The predicted prior, or for the images so marked the reconstructed one, aligned."""
+        with torch.no_grad():
+            mask = batch["mask"] * ~batch["reconstructed"][:, None, None, None]
+            prior = self.mae.prior(batch["image"], mask)
+        return self.trained(prior)
+
+
+class NoiseSampler:
+    """Adds noise, timestep and whether the prior is substituted."""
+
+    def __init__(self, recipe: AlignRecipe):
+        self.recipe = recipe
+
+    def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
+        probability = self.recipe.substitution.probability(index // self.recipe.run.batch_size)
+        sample["noise"] = torch.from_numpy(rng.standard_normal(sample["latent"].shape, "float32"))
+        sample["timestep"] = torch.tensor(int(rng.integers(1000)))
+        sample["reconstructed"] = torch.tensor(bool(rng.random() < probability))
+
+
+def train(recipe: AlignRecipe) -> Alignment:
+    torch.manual_seed(recipe.run.seed)
+    base = load_frozen(recipe.base)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    build_latents(recipe.latents, base.to(device).encode, device)
+    mae = checkpoints.load(recipe.mae)["mae"].build(dtype=torch.float32).requires_grad_(False)
+    alignment = Alignment(recipe.model)
+    alignment.init_weights()
+    if recipe.model.empty_tokens:
+        alignment.empty_context.copy_(base.empty_context)
+    objective = AlignObjective(alignment, mae, base, recipe)
+    dataset = Encoded(recipe.latents, NoiseSampler(recipe), recipe.run.seed)
+    examples = torch.utils.data.default_collate([dataset[2**40 + i] for i in range(8)])
+    examples["reconstructed"] = torch.zeros(8, dtype=torch.bool)
+
+    def sample(trained: Alignment, path: Path) -> None:
+        batch = {key: value.to(device) for key, value in examples.items()}
+        image, mask = batch["image"], batch["mask"]
+        rows = [image * (1 - mask) + mask / 2, mae.reconstruct(mae.decoder_stream(image, mask))]
+        for context in (base.empty_context.expand(len(image), -1, -1), objective.context(batch)):
+            latent = base.sample(batch["noise"], batch["cells"], batch["masked_latent"], context)
+            rows.append(base.decode(latent))
+        save_rows(path, [*rows, image])
+
+    alignment = fit(recipe.run, objective, dataset, sample)
+    checkpoints.save(Path(recipe.run.out) / "alignment.safetensors", {"alignment": alignment})
+    return alignment
+
+
+if __name__ == "__main__":
+    train(parse_command_line("align", AlignRecipe))

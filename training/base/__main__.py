@@ -1,0 +1,45 @@
+"""Recipe: train the miniature's base model, a stand-in for SD-1.5 inpainting in SD-1.5's own formats.
+
+python -m training.base training/configs/miniature/base.yaml
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny
+
+from ..config import parse_command_line
+from ..latents import LatentsConfig, build_latents
+from .autoencoder import AutoencoderStage, encode, train_autoencoder
+from .checkpoint import save_base
+from .unet import DescribedUNet, UNetStage, train_unet
+
+
+@dataclass(frozen=True)
+class BaseRecipe:
+    """Train the miniature's autoencoder, then its U-Net, each stage from the last."""
+
+    out: str  # the checkpoint, in the layout of an SD-1.5 single file
+    autoencoder: tuple[AutoencoderStage, ...]
+    latents: LatentsConfig
+    unet: tuple[UNetStage, ...]
+
+
+def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
+    autoencoder = unet = None
+    for stage in recipe.autoencoder:
+        autoencoder = train_autoencoder(stage, autoencoder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    autoencoder.to(device).eval()
+    latents = build_latents(recipe.latents, partial(encode, autoencoder), device)
+    for stage in recipe.unet:
+        unet = train_unet(stage, latents, autoencoder, unet)
+    Path(recipe.out).parent.mkdir(parents=True, exist_ok=True)
+    save_base(recipe.out, autoencoder, unet, torch.float32)
+    return autoencoder, unet
+
+
+if __name__ == "__main__":
+    train(parse_command_line("base", BaseRecipe))

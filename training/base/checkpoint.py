@@ -1,0 +1,64 @@
+"""The base model as one file that ComfyUI's CheckpointLoaderSimple loads as SD-1.5 inpainting."""
+
+import os
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..sd import SCALE, LatentDiffusion, unet_to_ldm
+from .description import Description
+from .unet import DescribedUNet
+
+UNET, VAE, ASUKA = "model.diffusion_model.", "first_stage_model.", "asuka."
+LARGE = 100_000  # tensors from this size on are stored as fp8, if any
+
+
+def taesd_keys(autoencoder: AutoencoderTiny) -> dict[str, str]:
+    """diffusers key -> TAESD key; TAESD counts the decoder's clamp as a layer."""
+    renamed = {}
+    for key in autoencoder.state_dict():
+        side, _, layer, rest = key.split(".", 3)
+        renamed[key] = f"taesd_{side}.{int(layer) + (side == 'decoder')}.{rest}"
+    return renamed
+
+
+def save_base(
+    path: str | Path, autoencoder: AutoencoderTiny, model: DescribedUNet, dtype: torch.dtype, fp8: bool = False
+) -> None:
+    """Writes U-Net, autoencoder, description and empty context into one safetensors file, atomically."""
+    tensors: dict[str, Tensor] = {}
+    state = model.unet.state_dict()
+    for key, name in unet_to_ldm(model.unet).items():
+        large = fp8 and state[key].numel() >= LARGE
+        tensors[UNET + name] = state[key].to(torch.float8_e4m3fn if large else dtype)
+    state = autoencoder.state_dict()
+    for key, name in taesd_keys(autoencoder).items():
+        tensors[VAE + name] = state[key].to(dtype)
+    tensors[VAE + "vae_scale"], tensors[VAE + "vae_shift"] = torch.tensor(SCALE), torch.tensor(0.0)
+    for key, value in model.description.state_dict().items():
+        tensors[ASUKA + key] = value.to(dtype)
+    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    temporary = Path(f"{path}.tmp")
+    save_file(tensors, temporary, metadata={"modelspec.architecture": "stable-diffusion-v1-inpainting"})
+    os.replace(temporary, path)
+
+
+def load_frozen(path: str | Path) -> LatentDiffusion:
+    """The base model for the recipes that train beside it: frozen, with its empty context."""
+    autoencoder, model = load_base(path)
+    base = LatentDiffusion(model.unet, autoencoder, model.description.empty_context)
+    return base.requires_grad_(False).eval()
+
+
+def load_base(path: str | Path) -> tuple[AutoencoderTiny, DescribedUNet]:
+    """The inverse of `save_base`, in fp32. Raises KeyError for a file that is no miniature base model."""
+    tensors = {key: value.float() for key, value in load_file(path).items()}
+    autoencoder, model = AutoencoderTiny(), DescribedUNet()
+    autoencoder.load_state_dict({key: tensors[VAE + name] for key, name in taesd_keys(autoencoder).items()})
+    model.unet.load_state_dict({key: tensors[UNET + name] for key, name in unet_to_ldm(model.unet).items()})
+    description: Description = model.description
+    description.load_state_dict({key: tensors[ASUKA + key] for key in description.state_dict()})
+    return autoencoder.eval(), model.eval()

@@ -1,0 +1,146 @@
+"""The miniature's U-Net: nine-channel inpainting like SD-1.5's, 36.7 M parameters, described instead of prompted."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..cache import Cached
+from ..loop import Objective, RunConfig, fit
+from ..pictures import save_rows
+from ..sd import LatentDiffusion, add_noise, noise_loss, noise_schedule
+from .description import Description
+
+
+@dataclass(frozen=True)
+class UNetStage:
+    """One stage of the U-Net's training, on square crops of the cached latents."""
+
+    run: RunConfig
+    cells: int  # side of the crop, in latent cells of 8 pixels
+    empty_share: float = 0.5  # how often the empty context stands in for the description
+    known_weight: float = 0.2  # of the loss outside the hole
+    weight_cap: float = 20.0  # of the v-prediction weighting 1 + sigma^2
+    timestep_power: float = 0.75  # t = 1000 u^power: below 1 draws towards high noise
+
+
+class DescribedUNet(nn.Module):
+    """The U-Net and the description that is its context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = UNet2DConditionModel(
+            in_channels=9,
+            out_channels=4,
+            block_out_channels=(320, 320),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            mid_block_type="UNetMidBlock2DCrossAttn",
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            cross_attention_dim=768,
+            attention_head_dim=8,
+        )
+        self.description = Description()
+
+
+@torch.no_grad()
+def init_as_noise_copier(unet: UNet2DConditionModel) -> None:
+    """Initialises the U-Net so that it returns its noisy input, nearly right at high noise where eps = z_t.
+
+    Plus and minus z travel in eight channels through conv_in, the outermost skip connection and the last
+    normalisation, where silu(z) - silu(-z) = z. Every residual branch starts at zero. Training starts from there
+    instead of spending its first hundred thousand samples on learning to copy.
+    """
+    for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks]:
+        for resnet in block.resnets:
+            nn.init.zeros_(resnet.conv2.weight)
+            nn.init.zeros_(resnet.conv2.bias)
+        for attention in getattr(block, "attentions", ()):
+            nn.init.zeros_(attention.proj_out.weight)
+            nn.init.zeros_(attention.proj_out.bias)
+    plus_minus = torch.cat([torch.eye(4), -torch.eye(4)])
+    unet.conv_in.weight[:8] = 0
+    unet.conv_in.weight[:8, :4, 1, 1] = plus_minus
+    unet.conv_in.bias[:8] = 0
+    shortcut = unet.up_blocks[-1].resnets[-1].conv_shortcut  # input: 320 channels from below, 320 from conv_in
+    shortcut.weight[:10] = 0
+    shortcut.weight[range(8), range(320, 328)] = 1.0
+    shortcut.bias[:10] = 0
+    nn.init.zeros_(unet.conv_out.weight)
+    nn.init.zeros_(unet.conv_out.bias)
+    unet.conv_out.weight[:, :8, 1, 1] = plus_minus.T * 0.8**0.5  # 8 of the group's 10 channels are used
+
+
+class LatentCrops(Dataset):
+    """Random square crops of cached latents that contain some hole and something known, with noise and a timestep."""
+
+    def __init__(self, folder: Path, stage: UNetStage):
+        self.cached, self.stage = Cached(folder), stage
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.stage.run.seed, self.stage.cells, index])
+        while True:
+            sample = self.cached[int(rng.integers(len(self.cached)))]
+            side = sample["mask"].shape[-1]
+            y, x = 2 * rng.integers(0, (side - self.stage.cells) // 2 + 1, 2)  # descriptions are per 2x2 cells
+            sample = {k: v[:, y : y + self.stage.cells, x : x + self.stage.cells].float() for k, v in sample.items()}
+            if 0.05 < sample["mask"].mean() < 0.95:
+                break
+        sample["noise"] = torch.from_numpy(rng.standard_normal(sample["latent"].shape, "float32"))
+        sample["timestep"] = torch.tensor(int(1000 * rng.random() ** self.stage.timestep_power))
+        sample["empty"] = torch.tensor(rng.random() < self.stage.empty_share)
+        return sample
+
+
+class UNetObjective(Objective):
+    """SD's noise prediction, weighted towards the hole and, like v-prediction, towards high noise."""
+
+    def __init__(self, model: DescribedUNet, stage: UNetStage):
+        super().__init__()
+        self.trained, self.stage = model, stage
+        self.register_buffer("alpha_bar", noise_schedule(), persistent=False)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        alpha_bar = self.alpha_bar[batch["timestep"]]
+        noisy = add_noise(batch["latent"], batch["noise"], alpha_bar)
+        model_input = torch.cat([noisy, batch["mask"], batch["masked_latent"]], dim=1)
+        context = self.trained.description(batch["colours"], batch["empty"])
+        predicted = self.trained.unet(model_input, batch["timestep"], context).sample
+        loss = noise_loss(
+            predicted, batch["noise"], batch["mask"], alpha_bar, self.stage.known_weight, self.stage.weight_cap
+        )
+        described = ~batch["empty"]
+        values = {
+            "described": (loss * described).sum() / described.sum().clamp_min(1),
+            "empty": (loss * ~described).sum() / (~described).sum().clamp_min(1),
+        }
+        return loss.mean(), {k: v.detach() for k, v in values.items()}
+
+
+def train_unet(
+    stage: UNetStage, latents: Path, autoencoder: AutoencoderTiny, start: DescribedUNet | None
+) -> DescribedUNet:
+    """Trains one stage, from `start` or from the noise copier."""
+    torch.manual_seed(stage.run.seed)
+    model = start or DescribedUNet()
+    if start is None:
+        init_as_noise_copier(model.unet)
+    dataset = LatentCrops(latents, stage)
+    examples = torch.utils.data.default_collate([dataset[2**40 + i] for i in range(8)])
+
+    def sample(trained: DescribedUNet, path: Path) -> None:
+        device = next(trained.parameters()).device
+        batch = {k: v.to(device) for k, v in examples.items()}
+        base = LatentDiffusion(trained.unet, autoencoder, trained.description.empty_context).to(device)
+        rows = [base.decode(batch["masked_latent"])]
+        for empty in (True, False):
+            context = trained.description(batch["colours"], torch.full_like(batch["empty"], empty))
+            latent = base.sample(batch["noise"], batch["mask"], batch["masked_latent"], context)
+            rows.append(base.decode(torch.where(batch["mask"] > 0.5, latent, batch["latent"])))
+        save_rows(path, [*rows, base.decode(batch["latent"])])
+
+    return fit(stage.run, UNetObjective(model, stage), dataset, sample)

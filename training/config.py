@@ -1,0 +1,93 @@
+"""Recipes are frozen dataclasses, read strictly from YAML."""
+
+import argparse
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """A config file that does not fit its dataclass; the message lists every problem."""
+
+
+def read(cls: type, path: str | Path, overrides: list[str] = []):
+    """An instance of the dataclass `cls` from the YAML file `path`.
+
+    `overrides` are `dotted.key=value` strings, the values in YAML, the items of lists by number. Raises ConfigError naming unknown and missing keys
+    and values of a wrong type.
+    """
+    values = yaml.safe_load(Path(path).read_text()) or {}
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {override}: expected dotted.key=value")
+        target, *parents, last = values, *key.split(".")
+        for parent in parents:
+            target = target[int(parent)] if isinstance(target, list) else target.setdefault(parent, {})
+        target[int(last) if isinstance(target, list) else last] = yaml.safe_load(value)
+    problems: list[str] = []
+    config = build(cls, values, "", problems)
+    if problems:
+        raise ConfigError(f"{path}: " + "; ".join(problems))
+    return config
+
+
+def build(cls: type, values: object, where: str, problems: list[str]):
+    if not isinstance(values, Mapping):
+        problems.append(f"{where or 'the file'} is {values!r}, expected a mapping")
+        return None
+    hints = typing.get_type_hints(cls)
+    known = {field.name for field in fields(cls)}
+    problems += [f"unknown key {where}{key}" for key in values if key not in known]
+    arguments = {}
+    for field in fields(cls):
+        if field.name in values:
+            arguments[field.name] = convert(hints[field.name], values[field.name], f"{where}{field.name}", problems)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            problems.append(f"missing key {where}{field.name}")
+    return None if problems else cls(**arguments)
+
+
+def convert(hint: object, value: object, where: str, problems: list[str]):
+    if is_dataclass(hint):
+        return build(hint, value, where + ".", problems)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, list):
+        inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(inner) == len(value):
+            return tuple(
+                convert(h, v, f"{where}[{i}]", problems) for i, (h, v) in enumerate(zip(inner, value, strict=True))
+            )
+    elif origin is typing.Literal:
+        if value in arguments:
+            return value
+    elif origin is types.UnionType:
+        if value is None and type(None) in arguments:
+            return None
+        return convert(next(a for a in arguments if a is not type(None)), value, where, problems)
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    expected = " or ".join(map(repr, arguments)) if origin is typing.Literal else getattr(hint, "__name__", str(hint))
+    remedy = "; write 1.0e-4, not 1e-4" if hint is float and isinstance(value, str) else ""
+    problems.append(f"{where} is {value!r}, expected {expected}{remedy}")
+    return None
+
+
+def parse_command_line(recipe: str, cls: type):
+    """The config named on the command line of `python -m training.<recipe>`."""
+    parser = argparse.ArgumentParser(prog=f"python -m training.{recipe}", description=cls.__doc__)
+    parser.add_argument("config", help="YAML file; see training/configs/")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value, e.g. run.steps=100"
+    )
+    arguments = parser.parse_args()
+    try:
+        return read(cls, arguments.config, arguments.set)
+    except (ConfigError, FileNotFoundError) as error:
+        parser.error(str(error))

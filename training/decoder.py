@@ -1,0 +1,153 @@
+"""Recipe: train the harmonizing decoder on colours that do not match (ASUKA, sec. 3.3).
+
+python -m training.decoder training/configs/miniature/decoder.yaml
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as transforms
+
+from asuka_modules import checkpoints
+from asuka_modules.decoder import BASE, DecoderConfig, HarmonizingDecoder
+
+from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fixed
+from .base.checkpoint import load_frozen
+from .config import parse_command_line
+from .data import DataConfig, Photos, held_out
+from .loop import Objective, RunConfig, fit
+from .masks import MaskConfig, Mixture
+from .pictures import save_rows
+from .sd import SCALE, LatentDiffusion
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Colour augmentation of the encoder's input, as torchvision's ColorJitter."""
+
+    brightness: float = 0.15
+    contrast: float = 0.2
+    saturation: float = 0.1
+    hue: float = 0.03
+
+
+@dataclass(frozen=True)
+class DecoderRecipe:
+    """Train the harmonizing decoder: corrupted latents in, clean known pixels beside them, the clean image out."""
+
+    base: str  # checkpoint with the autoencoder
+    data: DataConfig
+    masks: MaskConfig
+    run: RunConfig
+    model: DecoderConfig = BASE
+    init: str | None = None  # weights to start from
+    jitter: Jitter = Jitter()
+    augmented_share: float = 0.5  # of photos replaced by their latent-augmented twin (data.augmented)
+    unconditional_share: float = 0.1  # of images decoded without any known pixel
+    perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded
+    adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
+    adversarial_start: int = 0  # step; the published config's 50,001 would never come
+
+
+class DecoderObjective(Objective):
+    """L1, LPIPS and a hinge patch-GAN between the decoded and the clean image."""
+
+    def __init__(self, decoder: HarmonizingDecoder, base: LatentDiffusion, recipe: DecoderRecipe):
+        super().__init__()
+        self.trained, self.base, self.recipe = nn.ModuleDict({"decoder": decoder}), base, recipe
+        if recipe.adversarial_weight:
+            self.trained["discriminator"] = PatchDiscriminator()
+        if recipe.perceptual_weight:
+            from lpips import LPIPS  # needs VGG weights, which the miniature does without
+
+            self.perceptual = LPIPS(net="vgg", verbose=False).requires_grad_(False)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        image = batch["image"]
+        with torch.no_grad():
+            latent = self.base.encode(batch["corrupted"]) / SCALE
+        decoded = self.trained["decoder"](latent, image, batch["mask"]).float()
+        loss = (decoded - image).abs().mean()
+        values = {"l1": loss, "psnr": -10 * (decoded - image).square().mean((1, 2, 3)).log10().mean()}
+        if self.recipe.perceptual_weight:
+            values["lpips"] = self.perceptual(decoded * 2 - 1, image * 2 - 1).mean()
+            loss = loss + self.recipe.perceptual_weight * values["lpips"]
+        if self.recipe.adversarial_weight:
+            loss = loss + self.adversarial(loss, decoded * 2 - 1, image * 2 - 1, batch["adversarial"], values)
+        return loss, {key: value.detach() for key, value in values.items()}
+
+    def adversarial(
+        self, loss: Tensor, fake: Tensor, real: Tensor, active: Tensor, values: dict[str, Tensor]
+    ) -> Tensor:
+        """The decoder's and the discriminator's terms; both zero before `adversarial_start`."""
+        discriminator = self.trained["discriminator"]
+        generator_loss = -judge_fixed(discriminator, fake).mean()
+        weight = adaptive_weight(loss, generator_loss, self.trained["decoder"].decoder.conv_out.weight)
+        values["discriminator"] = hinge_loss(discriminator(real), discriminator(fake.detach()))
+        active = active.float().mean()
+        return active * (self.recipe.adversarial_weight * weight * generator_loss + values["discriminator"])
+
+
+class Corruption:
+    """Adds the mask and the encoder's corrupted input to a sample."""
+
+    def __init__(self, recipe: DecoderRecipe):
+        self.recipe, self.mixture = recipe, Mixture(recipe.masks)
+
+    def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
+        mask = torch.from_numpy(self.mixture(rng)).float()[None]
+        if rng.random() < self.recipe.unconditional_share:
+            mask = torch.ones_like(mask)
+        augmented = sample.pop("augmented", sample["image"])
+        source = augmented if rng.random() < self.recipe.augmented_share else sample["image"]
+        sample["mask"], sample["corrupted"] = mask, jitter(source, self.recipe.jitter, rng)
+        step = index // self.recipe.run.batch_size
+        sample["adversarial"] = torch.tensor(step >= self.recipe.adversarial_start)
+
+
+def jitter(image: Tensor, strength: Jitter, rng: np.random.Generator) -> Tensor:
+    """ColorJitter of an image (3, H, W) in [0, 1], its four parts in random order, from `rng`."""
+
+    def around_one(spread: float) -> float:
+        return float(rng.uniform(1 - spread, 1 + spread))
+
+    parts = [
+        (transforms.adjust_brightness, around_one(strength.brightness)),
+        (transforms.adjust_contrast, around_one(strength.contrast)),
+        (transforms.adjust_saturation, around_one(strength.saturation)),
+        (transforms.adjust_hue, float(rng.uniform(-strength.hue, strength.hue))),
+    ]
+    for i in rng.permutation(len(parts)):
+        adjust, amount = parts[i]
+        image = adjust(image, amount)
+    return image
+
+
+def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
+    torch.manual_seed(recipe.run.seed)
+    base = load_frozen(recipe.base)
+    if recipe.init:
+        decoder = checkpoints.load(recipe.init)["decoder"].build(dtype=torch.float32)
+    else:
+        decoder = HarmonizingDecoder(recipe.model)
+    dataset = Photos(recipe.data, recipe.run.seed, Corruption(recipe))
+    examples = held_out(dataset, 8)
+
+    def sample(trained: nn.ModuleDict, path: Path) -> None:
+        device = next(trained.parameters()).device
+        image, mask, corrupted = (examples[key].to(device) for key in ("image", "mask", "corrupted"))
+        latent = base.to(device).encode(corrupted)
+        stock, harmonized = base.decode(latent), trained["decoder"](latent / SCALE, image, mask)
+        rows = [image * (1 - mask) + x * mask for x in (stock, harmonized)]
+        save_rows(path, [corrupted, *rows, harmonized, image])
+
+    decoder = fit(recipe.run, DecoderObjective(decoder, base, recipe), dataset, sample)["decoder"]
+    checkpoints.save(Path(recipe.run.out) / "decoder.safetensors", {"decoder": decoder})
+    return decoder
+
+
+if __name__ == "__main__":
+    train(parse_command_line("decoder", DecoderRecipe))

@@ -1,0 +1,80 @@
+"""Latent augmentation for the decoder's training, done once, offline (ASUKA, sec. 3.3).
+
+    python -m training.latent_augment training/configs/miniature/latent_augment.yaml
+
+Each photo is encoded, noised to a large t, denoised by one U-Net call that sees the clean latent as its masked image and
+an all-zero mask, and decoded by the stock VAE: the image then has the U-Net's and the VAE's colours.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .base.checkpoint import load_frozen
+from .config import parse_command_line
+from .data import find_photos, read_photo
+from .pictures import to_uint8
+from .sd import LatentDiffusion, add_noise
+
+
+@dataclass(frozen=True)
+class LatentAugmentRecipe:
+    """Prepare latent-augmented twins of photos."""
+
+    base: str  # checkpoint with U-Net and autoencoder
+    folders: tuple[str, ...]
+    out: str  # folder; pictures that are there already are kept
+    count: int | None = None  # of photos; none: all
+    timesteps: tuple[int, int] = (500, 999)  # t is uniform over this range, ends included
+    max_side: int = 512  # larger photos are reduced to this before
+    seed: int = 0
+
+
+def augment(base: LatentDiffusion, image: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+    """One-step estimate of `image` (B, 3, H, W) in [0, 1] from `timestep` (B,): z0_hat = (z_t - sqrt(1 - abar) eps) / sqrt(abar)."""
+    latent = base.encode(image)
+    alpha_bar = base.alpha_bar[timestep].view(-1, 1, 1, 1)
+    noisy = add_noise(latent, noise, alpha_bar.flatten())
+    context = base.empty_context.expand(len(image), -1, -1)
+    predicted = base.predict_noise(noisy, timestep, torch.zeros_like(latent[:, :1]), latent, context)
+    return base.decode((noisy - (1 - alpha_bar).sqrt() * predicted) / alpha_bar.sqrt()).clamp(0, 1)
+
+
+@torch.inference_mode()
+def run(recipe: LatentAugmentRecipe) -> Path:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    base = load_frozen(recipe.base).to(device)
+    out = Path(recipe.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for i, path in enumerate(
+        tqdm(find_photos(recipe.folders)[: recipe.count], desc=out.name, unit="photo", dynamic_ncols=True)
+    ):
+        target = out / f"{path.stem}.jpg"
+        photo = None if target.exists() else read_photo(path)
+        if photo is None:
+            continue
+        rng = np.random.default_rng([recipe.seed, i])
+        image = torch.from_numpy(photo).permute(2, 0, 1).float().to(device)[None] / 255
+        h, w = image.shape[-2:]
+        scale = min(1.0, recipe.max_side / max(h, w))
+        cells = [max(1, round(side * scale / 8)) for side in (h, w)]
+        image = F.interpolate(image, [8 * n for n in cells], mode="bicubic", antialias=True).clamp(0, 1)
+        noise = torch.from_numpy(rng.standard_normal((1, 4, *cells), "float32")).to(device)
+        timestep = torch.tensor([rng.integers(recipe.timesteps[0], recipe.timesteps[1], endpoint=True)], device=device)
+        with torch.autocast(device.type, torch.bfloat16):
+            image = augment(base, image, timestep, noise)
+        image = F.interpolate(image.float(), (h, w), mode="bicubic", antialias=True)
+        temporary = target.with_suffix(".tmp.jpg")
+        cv2.imwrite(str(temporary), cv2.cvtColor(to_uint8(image[0]), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        temporary.replace(target)
+    return out
+
+
+if __name__ == "__main__":
+    run(parse_command_line("latent_augment", LatentAugmentRecipe))

@@ -1,0 +1,82 @@
+"""Latents of photos and masks, encoded once: the alignment's and the U-Net's steps are then the U-Net and nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from asuka_modules.masking import fill_hole, reduce_mask
+
+from .cache import Cached, build_cache
+from .data import DataConfig, Photos
+from .masks import MaskConfig, Mixture
+
+CELL = 8  # pixels of a latent cell
+
+
+@dataclass(frozen=True)
+class LatentsConfig:
+    """Views of photos with their masks, encoded before training."""
+
+    out: str  # folder; what is there already is kept
+    count: int
+    data: DataConfig
+    masks: MaskConfig
+    batch_size: int = 16
+    workers: int = 1
+
+
+class Holes:
+    """Adds the mixture's mask, (1, S, S), to a sample."""
+
+    def __init__(self, masks: MaskConfig):
+        self.mixture = Mixture(masks)
+
+    def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
+        sample["mask"] = torch.from_numpy(self.mixture(rng)).float()[None]
+
+
+def views(config: LatentsConfig) -> Photos:
+    """The photos and masks that were encoded: item i belongs to the cache's item i."""
+    return Photos(config.data, 1, Holes(config.masks))
+
+
+def build_latents(config: LatentsConfig, encode: Callable[[Tensor], Tensor], device: torch.device) -> Path:
+    """Encodes `config.count` views: "latent", "masked_latent", the cell "mask", and mean "colours" of the cells.
+
+    The mask covers every cell that the hole touches, which is also what Inpaint Prepare gives the sampler, and the
+    masked image is grey there, as in InpaintModelConditioning.
+    """
+
+    def compute(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        image, mask = batch["image"].to(device), batch["mask"].to(device)
+        cells = reduce_mask(mask, (mask.shape[-2] // CELL, mask.shape[-1] // CELL), "area")
+        masked = fill_hole(image, F.interpolate(cells, scale_factor=CELL), 0.5)
+        with torch.autocast(device.type, torch.bfloat16):
+            latent, masked_latent = encode(image), encode(masked)
+        colours = F.avg_pool2d(image, CELL)
+        tensors = {"latent": latent, "masked_latent": masked_latent, "mask": cells, "colours": colours}
+        return {key: value.half().cpu() for key, value in tensors.items()}
+
+    return build_cache(config.out, views(config), config.count, compute, config.batch_size, config.workers)
+
+
+class Encoded(Dataset):
+    """The encoded views together with their pixels; index beyond the cache wraps around."""
+
+    def __init__(
+        self, config: LatentsConfig, extend: Callable[[dict[str, Tensor], np.random.Generator, int], None], seed: int
+    ):
+        self.views, self.cached, self.extend, self.seed = views(config), Cached(config.out), extend, seed
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        i = index % len(self.cached)
+        sample = {**self.views[i], **{key: value.float() for key, value in self.cached[i].items() if key != "mask"}}
+        sample["cells"] = self.cached[i]["mask"].float()
+        self.extend(sample, np.random.default_rng([self.seed, index]), index)
+        return sample

@@ -1,0 +1,98 @@
+"""Recipe: fine-tune (or, for the miniature, train) the masked auto-encoder (ASUKA, sec. 3.1).
+
+python -m training.mae training/configs/miniature/mae.yaml
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asuka_modules import checkpoints
+from asuka_modules.mae import MAE, VIT_L, MAEConfig
+from asuka_modules.masking import hidden_patches
+
+from .config import parse_command_line
+from .data import DataConfig, Photos, held_out
+from .loop import Objective, RunConfig, fit
+from .masks import MaskConfig, Mixture, top_up
+from .pictures import save_rows
+
+
+@dataclass(frozen=True)
+class MAERecipe:
+    """Train the MAE: predict the raw pixels of hidden patches from the visible quarter."""
+
+    data: DataConfig
+    masks: MaskConfig
+    run: RunConfig
+    model: MAEConfig = VIT_L
+    init: str | None = None  # weights to start from; none: MAE's random initialisation
+
+
+class MAEObjective(Objective):
+    """MSE on hidden patches only, raw (not per-patch normalised) pixels."""
+
+    def __init__(self, mae: MAE):
+        super().__init__()
+        self.trained = mae
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        image, mask, hidden = self.trained.normalize(batch["image"]), batch["mask"], batch["hidden"]
+        predicted = self.trained(image.masked_fill(mask > 0.5, 0.0), mask, hidden).float()
+        error = (predicted - self.trained.patchify(image)).square()
+        weight = self.loss_weight(mask, hidden)
+        return (error * weight).sum() / weight.sum().clamp_min(1) / (error.shape[-1] / weight.shape[-1]), {}
+
+    def loss_weight(self, mask: Tensor, hidden: Tensor) -> Tensor:
+        """(B, N, 1): whole hidden patches; or, for partial patches, (B, N, pixels): what is hidden of them (MAE-FAR)."""
+        if not self.trained.config.partial_patches:
+            return hidden.unsqueeze(-1).float()
+        topped_up = hidden & ~hidden_patches(mask, self.trained.config.grid)
+        holes = self.trained.patchify(mask.expand(-1, 3, -1, -1))
+        return torch.maximum(holes, topped_up.unsqueeze(-1).float())
+
+
+class HoleSampler:
+    """Adds the mixture's mask, and the hidden patches topped up to exactly 75 %, to a sample."""
+
+    def __init__(self, masks: MaskConfig, grid: int):
+        self.mixture, self.grid = Mixture(masks), grid
+
+    def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
+        mask = torch.from_numpy(self.mixture(rng)).float()[None]
+        hidden = hidden_patches(mask[None], self.grid)[0].numpy()
+        sample["mask"] = mask
+        sample["hidden"] = torch.from_numpy(top_up(hidden, rng))
+
+
+def main() -> None:
+    recipe = parse_command_line("mae", MAERecipe)
+    train(recipe)
+
+
+def train(recipe: MAERecipe) -> MAE:
+    torch.manual_seed(recipe.run.seed)
+    if recipe.init:
+        mae = checkpoints.load(recipe.init)["mae"].build(dtype=torch.float32)
+    else:
+        mae = MAE(recipe.model)
+        mae.init_weights()
+    dataset = Photos(recipe.data, recipe.run.seed, HoleSampler(recipe.masks, recipe.model.grid))
+    examples = held_out(dataset, 8)
+
+    def sample(trained: MAE, path: Path) -> None:
+        device = trained.mask_token.device
+        image, mask = examples["image"].to(device), examples["mask"].to(device)
+        picture = trained.reconstruct(trained.decoder_stream(image, mask))
+        save_rows(path, [image * (1 - mask) + mask / 2, picture, image * (1 - mask) + picture * mask, image])
+
+    mae = fit(recipe.run, MAEObjective(mae), dataset, sample)
+    checkpoints.save(Path(recipe.run.out) / "mae.safetensors", {"mae": mae})
+    return mae
+
+
+if __name__ == "__main__":
+    main()
