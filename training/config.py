@@ -38,7 +38,7 @@ def read(cls: type, path: str | Path, overrides: list[str] = []):
 
 def build(cls: type, values: object, where: str, problems: list[str]):
     if not isinstance(values, Mapping):
-        problems.append(f"{where or 'the file'} is {values!r}, expected a mapping")
+        problems.append(f"{where.rstrip('.') or 'the file'} is {values!r}, expected a mapping")
         return None
     hints = typing.get_type_hints(cls)
     known = {field.name for field in fields(cls)}

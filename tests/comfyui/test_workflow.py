@@ -45,7 +45,9 @@ def test_content_under_the_hole_changes_no_bit_of_the_result(server, workflow):
 def test_seed_decides(server, workflow):
     pixels, hole = photo(128, 128), ellipse(128, 128)
     name = put_image(server, "seed.png", pixels, hole)
-    first, again, other = (run(server, workflow, name, seed=seed, steps=steps) for seed, steps in ((1, 3), (1, 3), (2, 3)))
+    first, again, other = (
+        run(server, workflow, name, seed=seed, steps=steps) for seed, steps in ((1, 3), (1, 3), (2, 3))
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 

@@ -1,0 +1,26 @@
+"""A small folder of real photos (scikit-image's) and one of object masks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        Image.fromarray(getattr(skimage.data, name)()).convert("RGB").save(folder / f"{name}.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def masks(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("masks")
+    y, x = np.mgrid[:100, :100]
+    for i, (a, b) in enumerate([(40, 20), (25, 45), (30, 30)]):
+        ellipse = ((x - 50) / a) ** 2 + ((y - 50) / b) ** 2 < 1
+        Image.fromarray((ellipse * 255).astype(np.uint8)).save(folder / f"{i}.png")
+    return folder

@@ -1,0 +1,65 @@
+"""Configs are read strictly, and every shipped one is valid."""
+
+from pathlib import Path
+
+import pytest
+
+from training import config
+from training.align import AlignRecipe
+from training.base.__main__ import BaseRecipe
+from training.decoder import DecoderRecipe
+from training.latent_augment import LatentAugmentRecipe
+from training.mae import MAERecipe
+
+RECIPES = {
+    "base": BaseRecipe,
+    "mae": MAERecipe,
+    "align": AlignRecipe,
+    "decoder": DecoderRecipe,
+    "latent_augment": LatentAugmentRecipe,
+}
+FILES = sorted((Path(__file__).parents[2] / "training" / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_shipped_config_is_valid_and_says_how_to_run_it(path):
+    recipe = path.stem.split("-")[0]
+    config.read(RECIPES[recipe], path)
+    assert path.read_text().startswith(
+        f"# python -m training.{recipe} training/configs/{path.parent.name}/{path.name}\n"
+    )
+
+
+def read(tmp_path: Path, text: str, *overrides: str) -> MAERecipe:
+    path = tmp_path / "mae.yaml"
+    path.write_text(text)
+    return config.read(MAERecipe, path, list(overrides))
+
+
+VALID = """
+data: {folders: [a]}
+masks: {objects: b}
+run: {out: c, steps: 1, batch_size: 1, lr: 1.0e-4}
+"""
+
+
+def test_overrides_change_single_values(tmp_path):
+    recipe = read(tmp_path, VALID, "run.steps=7", "data.folders=[x, y]", "model.depth=3")
+    assert (recipe.run.steps, recipe.data.folders, recipe.model.depth) == (7, ("x", "y"), 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (VALID.replace("lr:", "learning_rate:"), "unknown key run.learning_rate; missing key run.lr"),
+        (VALID.replace("1.0e-4", "1e-4"), "run.lr is '1e-4', expected float; write 1.0e-4, not 1e-4"),
+        (VALID.replace("steps: 1", "steps: 1.5"), "run.steps is 1.5, expected int"),
+        (VALID.replace("steps: 1", "steps: 1, precision: half"), "run.precision is 'half', expected 'no' or 'bf16'"),
+        (VALID.replace("[a]", "a"), "data.folders is 'a', expected"),
+        ("data: 3", "data is 3, expected a mapping"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, message):
+    with pytest.raises(config.ConfigError) as error:
+        read(tmp_path, text)
+    assert message in str(error.value)

@@ -1,0 +1,189 @@
+"""Every recipe takes its steps, trains what it should and leaves the rest alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+
+from asuka_modules import checkpoints
+from asuka_modules.alignment import AlignmentConfig
+from asuka_modules.decoder import DecoderConfig
+from asuka_modules.mae import MAE, MAEConfig
+from training import align, decoder, latent_augment, mae
+from training.base.__main__ import BaseRecipe
+from training.base.__main__ import train as train_base
+from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_colour_codec
+from training.base.checkpoint import load_base, save_base
+from training.base.unet import DescribedUNet, UNetStage
+from training.data import DataConfig
+from training.latents import LatentsConfig
+from training.loop import RunConfig
+from training.masks import MaskConfig
+
+TINY_MAE = MAEConfig(
+    image_size=64,
+    patch_size=4,
+    embed_dim=32,
+    depth=2,
+    num_heads=4,
+    decoder_embed_dim=24,
+    decoder_depth=3,
+    decoder_num_heads=4,
+    prior_depth=2,
+)
+
+
+def run_config(out: Path, **changes) -> RunConfig:
+    return RunConfig(**{"out": str(out), "steps": 2, "batch_size": 2, "lr": 1e-3, "workers": 0, **changes})
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A base model with random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("base") / "base.safetensors"
+    save_base(path, AutoencoderTiny(), DescribedUNet(), torch.float32)
+    return path
+
+
+def test_base(photos, masks, tmp_path):
+    data = DataConfig(folders=(str(photos),), size=32, native=True)
+    recipe = BaseRecipe(
+        out=str(tmp_path / "base.safetensors"),
+        autoencoder=(
+            AutoencoderStage(data, run_config(tmp_path / "ae1")),
+            AutoencoderStage(data, run_config(tmp_path / "ae2")),
+        ),
+        latents=LatentsConfig(
+            str(tmp_path / "latents"), 4, replace(data, size=64), MaskConfig(objects=str(masks), size=64), 2, 0
+        ),
+        unet=(UNetStage(run_config(tmp_path / "unet1"), cells=4), UNetStage(run_config(tmp_path / "unet2"), cells=8)),
+    )
+    autoencoder, model = train_base(recipe)
+    saved_autoencoder, saved_model = load_base(recipe.out)
+    for trained, saved in ((autoencoder, saved_autoencoder), (model, saved_model)):
+        assert trained.state_dict().keys() == saved.state_dict().keys()
+        assert all(torch.equal(v.cpu(), saved.state_dict()[k]) for k, v in trained.state_dict().items())
+    assert len(list(tmp_path.rglob("samples/*.png"))) == 4
+
+
+def test_colour_codec_keeps_colours_before_any_training():
+    """The mean colour survives coding, unless it is so strong that TAESD's latent clamp bends it."""
+    autoencoder = AutoencoderTiny()
+    init_as_colour_codec(autoencoder)
+    colours = torch.tensor([[0.55, 0.4, 0.35], [0.35, 0.45, 0.38], [0.4, 0.42, 0.55], [0.5, 0.5, 0.5]])
+    image = colours[:, :, None, None].expand(-1, -1, 64, 64)
+    with torch.no_grad():
+        found = decode(autoencoder, encode(autoencoder, image))[:, :, 24:40, 24:40].mean((2, 3))
+    assert (found - colours).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("partial_patches", [False, True])
+def test_mae(photos, masks, tmp_path, partial_patches):
+    recipe = mae.MAERecipe(
+        data=DataConfig(folders=(str(photos),), size=64),
+        masks=MaskConfig(objects=str(masks), size=64),
+        run=run_config(tmp_path, ema=0.9),
+        model=replace(TINY_MAE, partial_patches=partial_patches),
+    )
+    trained = mae.train(recipe)
+    saved = checkpoints.load(tmp_path / "mae.safetensors")["mae"].build()
+    assert saved.config == recipe.model
+    assert all(torch.equal(v, saved.state_dict()[k]) for k, v in trained.state_dict().items())
+    continued = mae.train(replace(recipe, run=run_config(tmp_path / "more"), init=str(tmp_path / "mae.safetensors")))
+    assert not torch.equal(continued.mask_token, trained.mask_token)
+
+
+def test_mae_loss_counts_hidden_pixels_only(photos, masks):
+    """A visible patch, and for partial patches a known pixel, may be predicted as badly as one likes."""
+    torch.manual_seed(0)
+    image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    mask[..., 10:30, 10:30] = 1
+    for partial in (False, True):
+        network = MAE(replace(TINY_MAE, partial_patches=partial))
+        network.init_weights()
+        hidden = mae.hidden_patches(mask, 16)
+        hidden[0, 200:] = True  # topped up
+        objective = mae.MAEObjective(network)
+        predicted = network(network.normalize(image).masked_fill(mask > 0.5, 0.0), mask, hidden)
+        error = (network.unpatchify(predicted) - network.normalize(image)).square().mean(1, keepdim=True)
+        patches = torch.nn.functional.interpolate(hidden.view(1, 1, 16, 16).float(), scale_factor=4)
+        topped_up = patches.clone()
+        topped_up[..., :48, :] = 0
+        weight = torch.maximum(mask, topped_up) if partial else patches
+        expected = (error * weight).sum() / weight.sum()
+        found, _ = objective({"image": image, "mask": mask, "hidden": hidden})
+        torch.testing.assert_close(found, expected)
+
+
+def test_align(photos, masks, base, tmp_path):
+    torch.manual_seed(0)
+    network = MAE(TINY_MAE)
+    network.init_weights()
+    checkpoints.save(tmp_path / "mae.safetensors", {"mae": network})
+    recipe = align.AlignRecipe(
+        base=str(base),
+        mae=str(tmp_path / "mae.safetensors"),
+        latents=LatentsConfig(
+            str(tmp_path / "latents"),
+            4,
+            DataConfig(folders=(str(photos),), size=64),
+            MaskConfig(objects=str(masks), size=64),
+            2,
+            0,
+        ),
+        run=run_config(tmp_path / "align"),
+        model=AlignmentConfig(prior_dim=24, depth=1, mlp_ratio=0.25, empty_tokens=1),
+    )
+    before = base.read_bytes()
+    kept = {}
+    original = align.fit
+
+    def fit(run, objective, dataset, sample):
+        for name, frozen in (("unet", objective.base), ("mae", objective.mae)):
+            kept[name] = (frozen, {k: v.clone() for k, v in frozen.state_dict().items()})
+        return original(run, objective, dataset, sample)
+
+    align.fit = fit
+    try:
+        trained = align.train(recipe)
+    finally:
+        align.fit = original
+    for frozen, state in kept.values():
+        assert all(torch.equal(v, state[k]) for k, v in frozen.state_dict().items())
+        assert all(p.grad is None for p in frozen.parameters())
+    assert base.read_bytes() == before
+    saved = checkpoints.load(tmp_path / "align" / "alignment.safetensors")["alignment"].build()
+    assert torch.equal(saved.empty_context, load_base(base)[1].description.empty_context)
+    assert torch.equal(saved.proj_in.weight, trained.proj_in.weight)
+
+
+def test_substitution_falls_from_one_to_a_tenth():
+    substitution = align.Substitution()
+    found = [substitution.probability(step) for step in (0, 1000, 2000, 50_000)]
+    assert found == pytest.approx([1.0, 0.55, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("adversarial_weight", [0.0, 0.8])
+def test_decoder(photos, masks, base, tmp_path, adversarial_weight):
+    twins = latent_augment.run(
+        latent_augment.LatentAugmentRecipe(
+            str(base), (str(photos),), str(tmp_path / "twins"), count=2, timesteps=(900, 999), max_side=128
+        )
+    )
+    assert len(list(twins.glob("*.jpg"))) == 2
+    recipe = decoder.DecoderRecipe(
+        base=str(base),
+        data=DataConfig(folders=(str(photos),), size=64, native=True, augmented=str(twins)),
+        masks=MaskConfig(objects=str(masks), size=64),
+        run=run_config(tmp_path / "decoder"),
+        model=DecoderConfig(ch=32, num_res_blocks=1, post_quant_conv=False),
+        perceptual_weight=0.0,
+        adversarial_weight=adversarial_weight,
+        adversarial_start=1,
+    )
+    trained = decoder.train(recipe)
+    saved = checkpoints.load(tmp_path / "decoder" / "decoder.safetensors")["decoder"].build()
+    assert torch.equal(saved.decoder.conv_out.weight, trained.decoder.conv_out.weight.detach())
