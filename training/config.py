@@ -79,8 +79,8 @@ def convert(hint: object, value: object, where: str, problems: list[str]):
     return None
 
 
-def parse_command_line(recipe: str, cls: type):
-    """The config named on the command line of `python -m training.<recipe>`."""
+def parse_command_line(recipe: str, cls: type, shortcuts: Mapping[str, str] = {}):
+    """The config named on the command line of `python -m training.<recipe>`, by its path or one of `shortcuts`."""
     parser = argparse.ArgumentParser(prog=f"python -m training.{recipe}", description=cls.__doc__)
     parser.add_argument("config", help="YAML file; see training/configs/")
     parser.add_argument(
@@ -88,6 +88,6 @@ def parse_command_line(recipe: str, cls: type):
     )
     arguments = parser.parse_args()
     try:
-        return read(cls, arguments.config, arguments.set)
+        return read(cls, shortcuts.get(arguments.config, arguments.config), arguments.set)
     except (ConfigError, FileNotFoundError) as error:
         parser.error(str(error))

@@ -44,7 +44,7 @@ def base(tmp_path_factory) -> Path:
     """A base model with random weights."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("base") / "base.safetensors"
-    save_base(path, AutoencoderTiny(), DescribedUNet(), torch.float32)
+    save_base(path, AutoencoderTiny(), DescribedUNet())
     return path
 
 
@@ -65,7 +65,8 @@ def test_base(photos, masks, tmp_path):
     saved_autoencoder, saved_model = load_base(recipe.out)
     for trained, saved in ((autoencoder, saved_autoencoder), (model, saved_model)):
         assert trained.state_dict().keys() == saved.state_dict().keys()
-        assert all(torch.equal(v.cpu(), saved.state_dict()[k]) for k, v in trained.state_dict().items())
+        for key, value in trained.state_dict().items():  # fp8 has three bits of mantissa
+            torch.testing.assert_close(saved.state_dict()[key], value.cpu(), rtol=2**-4, atol=2**-9)
     assert len(list(tmp_path.rglob("samples/*.png"))) == 4
 
 

@@ -37,7 +37,7 @@ def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
     for stage in recipe.unet:
         unet = train_unet(stage, latents, autoencoder, unet)
     Path(recipe.out).parent.mkdir(parents=True, exist_ok=True)
-    save_base(recipe.out, autoencoder, unet, torch.float32)
+    save_base(recipe.out, autoencoder, unet)
     return autoencoder, unet
 
 

@@ -13,7 +13,7 @@ from .description import Description
 from .unet import DescribedUNet
 
 UNET, VAE, ASUKA = "model.diffusion_model.", "first_stage_model.", "asuka."
-LARGE = 100_000  # tensors from this size on are stored as fp8, if any
+LARGE = 100_000  # values from which on a U-Net tensor is stored as fp8
 
 
 def taesd_keys(autoencoder: AutoencoderTiny) -> dict[str, str]:
@@ -25,21 +25,22 @@ def taesd_keys(autoencoder: AutoencoderTiny) -> dict[str, str]:
     return renamed
 
 
-def save_base(
-    path: str | Path, autoencoder: AutoencoderTiny, model: DescribedUNet, dtype: torch.dtype, fp8: bool = False
-) -> None:
-    """Writes U-Net, autoencoder, description and empty context into one safetensors file, atomically."""
+def save_base(path: str | Path, autoencoder: AutoencoderTiny, model: DescribedUNet) -> None:
+    """Writes U-Net, autoencoder, description and empty context into one safetensors file, atomically.
+
+    In fp16, the U-Net's matrices in fp8. What trains against the base loads this file too, so it sees the same rounding.
+    """
     tensors: dict[str, Tensor] = {}
     state = model.unet.state_dict()
     for key, name in unet_to_ldm(model.unet).items():
-        large = fp8 and state[key].numel() >= LARGE
-        tensors[UNET + name] = state[key].to(torch.float8_e4m3fn if large else dtype)
+        dtype = torch.float8_e4m3fn if state[key].numel() >= LARGE else torch.float16
+        tensors[UNET + name] = state[key].to(dtype)
     state = autoencoder.state_dict()
     for key, name in taesd_keys(autoencoder).items():
-        tensors[VAE + name] = state[key].to(dtype)
+        tensors[VAE + name] = state[key].half()
     tensors[VAE + "vae_scale"], tensors[VAE + "vae_shift"] = torch.tensor(SCALE), torch.tensor(0.0)
     for key, value in model.description.state_dict().items():
-        tensors[ASUKA + key] = value.to(dtype)
+        tensors[ASUKA + key] = value.half()
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
     temporary = Path(f"{path}.tmp")
     save_file(tensors, temporary, metadata={"modelspec.architecture": "stable-diffusion-v1-inpainting"})
@@ -54,7 +55,7 @@ def load_frozen(path: str | Path) -> LatentDiffusion:
 
 
 def load_base(path: str | Path) -> tuple[AutoencoderTiny, DescribedUNet]:
-    """The inverse of `save_base`, in fp32. Raises KeyError for a file that is no miniature base model."""
+    """What `save_base` wrote, in fp32. Raises KeyError for a file that is no miniature base model."""
     tensors = {key: value.float() for key, value in load_file(path).items()}
     autoencoder, model = AutoencoderTiny(), DescribedUNet()
     autoencoder.load_state_dict({key: tensors[VAE + name] for key, name in taesd_keys(autoencoder).items()})

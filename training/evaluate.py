@@ -1,0 +1,190 @@
+"""Evaluate ASUKA against its own base model on held-out photos.
+
+    python -m training.evaluate miniature --set photos=PHOTOS --set masks.objects=MASKS
+
+`miniature` stands for training/configs/miniature/evaluate.yaml. Interrupted runs continue where they stopped.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from asuka_modules import checkpoints
+from asuka_modules.masking import fill_hole, reduce_mask
+
+from . import metrics
+from .base.checkpoint import load_frozen
+from .config import parse_command_line
+from .data import DataConfig, find_photos, random_view, read_photo
+from .masks import MaskConfig, Mixture
+from .pictures import save_rows
+from .sd import SCALE, LatentDiffusion
+
+METHODS = {  # name -> (context, decoder)
+    "plain base, stock decode": ("empty", "stock"),
+    "plain base, harmonizing decode": ("empty", "harmonizing"),
+    "prior, stock decode": ("prior", "stock"),
+    "ASUKA": ("prior", "harmonizing"),
+}
+BASELINE, OURS = "plain base, stock decode", "ASUKA"
+METRICS = {  # name -> (unit, is more better)
+    "hole_psnr": ("dB", True),
+    "seed_spread": ("grey levels", False),
+    "boundary_gradient": ("grey levels", False),
+    "colour_offset": ("grey levels", False),
+}
+EXAMPLES = 12
+
+
+@dataclass(frozen=True)
+class EvaluateRecipe:
+    """Compare ASUKA with the same base model, empty context and stock decode."""
+
+    base: str  # checkpoint with U-Net and autoencoder
+    bundle: str  # MAE, alignment and decoder
+    photos: str  # folder of held-out photos
+    masks: MaskConfig
+    out: str
+    count: int = 100
+    size: int = 256
+    hole: tuple[float, float] = (0.1, 0.5)  # share of the image
+    seeds: int = 4
+    steps: int = 25
+    seed: int = 20231204
+
+
+class Case:
+    """The i-th photo, hole and noise; the same for all methods."""
+
+    def __init__(self, recipe: EvaluateRecipe, photo: Path, i: int):
+        rng = np.random.default_rng([recipe.seed, i])
+        view = random_view(read_photo(photo), DataConfig(folders=(), size=recipe.size), rng)
+        self.image = torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).float()[None] / 255
+        mixture = Mixture(recipe.masks)
+        while True:
+            mask = mixture(rng)
+            if recipe.hole[0] <= mask.mean() <= recipe.hole[1]:
+                break
+        self.mask = torch.from_numpy(mask).float()[None, None]
+        cells = recipe.size // 8
+        self.noise = torch.from_numpy(rng.standard_normal((recipe.seeds, 4, cells, cells), "float32"))
+
+
+class Methods:
+    """The compared ways from a hole to pixels."""
+
+    def __init__(self, recipe: EvaluateRecipe, device: torch.device):
+        self.recipe, self.device = recipe, device
+        self.base: LatentDiffusion = load_frozen(recipe.base).to(device)
+        parts = checkpoints.load(recipe.bundle)
+        self.networks: dict[str, nn.Module] = {
+            name: part.build(device=device, dtype=torch.float32) for name, part in parts.items()
+        }
+
+    @torch.inference_mode()
+    def results(self, case: Case) -> dict[str, Tensor]:
+        """What every method returns, without pasting: {name: (seeds, 3, H, W)}."""
+        image, mask, noise = (x.to(self.device) for x in (case.image, case.mask, case.noise))
+        cells = reduce_mask(mask, (mask.shape[-2] // 8, mask.shape[-1] // 8), "area")
+        masked_latent = self.base.encode(fill_hole(image, F.interpolate(cells, scale_factor=8), 0.5))
+        contexts = {
+            "empty": self.base.empty_context,
+            "prior": self.networks["alignment"](self.networks["mae"].prior(image, mask)),
+        }
+        n = len(noise)
+        image, mask, cells, masked_latent = (x.expand(n, -1, -1, -1) for x in (image, mask, cells, masked_latent))
+        latents = {
+            name: self.base.sample(noise, cells, masked_latent, context.expand(n, -1, -1), self.recipe.steps)
+            for name, context in contexts.items()
+        }
+        decoders = {
+            "stock": self.base.decode,
+            "harmonizing": lambda latent: self.networks["decoder"](latent / SCALE, image, mask),
+        }
+        return {
+            name: decoders[decoder](latents[context]).clamp(0, 1).cpu() for name, (context, decoder) in METHODS.items()
+        }
+
+
+def measure(case: Case, results: Tensor) -> dict[str, float]:
+    """All metrics of one method on one case, means over seeds."""
+    image, mask = (x.expand(len(results), -1, -1, -1) for x in (case.image, case.mask))
+    return {
+        "hole_psnr": float(metrics.hole_psnr(results, image, mask).mean()),
+        "seed_spread": float(metrics.seed_spread(results[:, None], case.mask)),
+        "boundary_gradient": float(metrics.boundary_gradient(results, image, mask).mean()),
+        "colour_offset": float(metrics.colour_offset(results, image, mask).mean()),
+    }
+
+
+def run(recipe: EvaluateRecipe) -> dict:
+    out = Path(recipe.out)
+    out.mkdir(parents=True, exist_ok=True)
+    photos = find_photos((recipe.photos,))
+    if len(photos) < recipe.count:
+        raise ValueError(f"{recipe.photos} has {len(photos)} photos, fewer than count, {recipe.count}")
+    order = np.random.default_rng(recipe.seed).permutation(len(photos))[: recipe.count]
+    log = out / "images.jsonl"
+    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    methods, examples = None, []
+    for i, index in enumerate(tqdm(order, desc="evaluate", unit="photo", dynamic_ncols=True)):
+        if i < len(done) and i >= EXAMPLES:
+            continue
+        methods = methods or Methods(recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        case = Case(recipe, photos[index], i)
+        results = methods.results(case)
+        if i < EXAMPLES:
+            pasted = [case.image * (1 - case.mask) + results[name][:1] * case.mask for name in (BASELINE, OURS)]
+            examples.append([case.image * (1 - case.mask) + case.mask / 2, *pasted, case.image])
+        if i >= len(done):
+            done.append({"photo": photos[index].name, **{name: measure(case, r) for name, r in results.items()}})
+            with log.open("a") as file:
+                file.write(json.dumps(done[-1]) + "\n")
+    save_rows(out / "examples.png", [torch.cat(row) for row in zip(*examples, strict=True)])
+    summary = summarize(done)
+    (out / "results.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (out / "results.md").write_text(table(summary, recipe))
+    return summary
+
+
+def summarize(images: list[dict]) -> dict:
+    """Means of every metric and method, and ASUKA's paired difference to the baseline with its 95 % interval."""
+    values = {m: {name: np.array([image[name][m] for image in images]) for name in METHODS} for m in METRICS}
+    return {
+        "images": len(images),
+        "means": {m: {name: float(v.mean()) for name, v in by_name.items()} for m, by_name in values.items()},
+        "difference": {m: metrics.paired_bootstrap(v[OURS], v[BASELINE]) for m, v in values.items()},
+    }
+
+
+def table(summary: dict, recipe: EvaluateRecipe) -> str:
+    """The results as Markdown."""
+    names = list(METHODS)
+    lines = [
+        f"{summary['images']} photos at {recipe.size} px, holes of {recipe.hole[0]:.0%} to {recipe.hole[1]:.0%}, "
+        f"{recipe.seeds} seeds, {recipe.steps} steps; raw decoder output, nothing pasted.\n",
+        f"| | {' | '.join(names)} | {OURS} - baseline (95 % interval) |",
+        f"|---|{'---|' * (len(names) + 1)}",
+    ]
+    for metric, (unit, more) in METRICS.items():
+        mean, low, high = summary["difference"][metric]
+        cells = " | ".join(f"{summary['means'][metric][name]:.2f}" for name in names)
+        better = "more" if more else "less"
+        lines.append(
+            f"| {metric.replace('_', ' ')} ({unit}, {better} is better) | {cells} | {mean:+.2f} ({low:+.2f} to {high:+.2f}) |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    run(
+        parse_command_line(
+            "evaluate", EvaluateRecipe, shortcuts={"miniature": "training/configs/miniature/evaluate.yaml"}
+        )
+    )

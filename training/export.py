@@ -1,0 +1,59 @@
+"""Join trained parts into the one file that Load ASUKA loads, with a model card beside it.
+
+python -m training.export --mae MAE --alignment ALIGNMENT --decoder DECODER --out FILE
+"""
+
+import argparse
+import subprocess
+from pathlib import Path
+
+import torch
+
+from asuka_modules import checkpoints
+
+TYPES = {"fp16": torch.float16, "fp32": torch.float32}
+
+
+def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str, str]) -> None:
+    """Writes the named parts of the given files into `out`. Raises CheckpointError for a file without its part."""
+    networks = {}
+    for name, path in parts.items():
+        found = checkpoints.load(path)
+        if name not in found:
+            raise checkpoints.CheckpointError(f"{path}: holds no {name}, only {', '.join(found)}")
+        networks[name] = found[name].build(dtype=torch.float32)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.save(out, networks, {**info, "commit": commit()}, dtype)
+
+
+def commit() -> str:
+    """The repository's commit, or "unknown" outside of a checkout."""
+    result = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return result.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export", description="Join trained parts into one file for Load ASUKA."
+    )
+    for name in checkpoints.PARTS:
+        parser.add_argument(f"--{name}", type=Path, help=f"file with the trained {name}")
+    parser.add_argument("--out", type=Path, required=True, help="the bundle to write")
+    parser.add_argument("--dtype", choices=TYPES, default="fp16", help="default: %(default)s")
+    parser.add_argument(
+        "--info", action="append", default=[], metavar="KEY=VALUE", help="free metadata, e.g. license=Apache-2.0"
+    )
+    arguments = parser.parse_args()
+    parts = {name: path for name in checkpoints.PARTS if (path := getattr(arguments, name))}
+    if not parts:
+        parser.error(f"nothing to export; give at least one of --{', --'.join(checkpoints.PARTS)}")
+    try:
+        export(parts, arguments.out, TYPES[arguments.dtype], dict(item.split("=", 1) for item in arguments.info))
+    except (checkpoints.CheckpointError, FileNotFoundError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

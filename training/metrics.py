@@ -1,0 +1,61 @@
+"""Measures of inpainting that need no pretrained network. Images are (B, 3, H, W) in [0, 1], masks (B, 1, H, W), 1 = hole.
+
+`result` is what the decoder returns, without any pasting of known pixels; differences are in grey levels of 255.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def hole_psnr(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio over the hole's pixels, (B,) dB."""
+    error = ((result.clamp(0, 1) - original).square() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
+    return -10 * error.log10()
+
+
+def seed_spread(results: Tensor, mask: Tensor) -> Tensor:
+    """Context stability: standard deviation over seeds, root-mean-square over the hole. (S, B, 3, H, W) -> (B,)."""
+    variance = (results.clamp(0, 1) * 255).var(0)
+    return ((variance * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))).sqrt()
+
+
+def band(mask: Tensor, width: int) -> Tensor:
+    """Pixels within `width` of the hole's edge, on either side, (B, 1, H, W)."""
+    size = 2 * width + 1
+    grown = F.max_pool2d(mask, size, 1, width)
+    shrunk = 1 - F.max_pool2d(1 - mask, size, 1, width)
+    return grown - shrunk
+
+
+def boundary_gradient(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:
+    """Seams: mean length of the Sobel gradient of (result - original) along the hole's edge, one pixel to each side, (B,)."""
+    difference = (result.clamp(0, 1) - original) * 255
+    kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(result)
+    kernels = torch.stack([kernel, kernel.T])[:, None].repeat(3, 1, 1, 1)  # (6, 1, 3, 3): x and y of each channel
+    gradient = F.conv2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), kernels, groups=3)
+    length = gradient.unflatten(1, (3, 2)).norm(dim=2).mean(1, keepdim=True)
+    return weighted_mean(length, band(mask, 1))
+
+
+def colour_offset(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:
+    """Colour shifts: mean length of the low-passed RGB difference within 8 pixels of the hole's edge, (B,)."""
+    difference = (result.clamp(0, 1) - original) * 255
+    low = F.avg_pool2d(difference, 9, 1, 4, count_include_pad=False)
+    return weighted_mean(low.norm(dim=1, keepdim=True), band(mask, 8))
+
+
+def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
+    return (x * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+
+
+def paired_bootstrap(
+    a: np.ndarray, b: np.ndarray, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of a - b over images and its 95 % percentile interval."""
+    difference = np.asarray(a) - np.asarray(b)
+    rng = np.random.default_rng(seed)
+    means = difference[rng.integers(0, len(difference), (resamples, len(difference)))].mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(difference.mean()), float(low), float(high)
