@@ -1,0 +1,191 @@
+"""Describes a ComfyUI graph once and writes it in both of ComfyUI's formats, tidily laid out in columns."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CORE_VERSION, PACK, PACK_VERSION = "0.30.0", "asuka-inpaint", "0.1.0"
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDTH, COLUMN, GAP, TITLE = 320, 380, 50, 40
+PREVIEW = {
+    "LoadImage": 320,
+    "SaveImage": 330,
+    "PreviewImage": 300,
+    "ASUKA_MAEPriorEncode": 260,
+}  # height of the picture
+
+
+@dataclass
+class Node:
+    id: int
+    kind: str
+    column: int
+    title: str | None = None
+    inputs: dict = field(default_factory=dict)  # links as (Node, output index), else widget values
+    models: list[dict] = field(default_factory=list)
+    text: str = ""  # of a note
+    height: int = 0
+
+    def __getitem__(self, output: int) -> tuple[Node, int]:
+        return self, output
+
+
+class Graph:
+    """Nodes in columns from left to right, each below the last of its column."""
+
+    def __init__(self, name: str, object_info: dict):
+        self.name, self.info, self.nodes = name, object_info, []
+
+    def node(self, kind: str, column: int, title: str | None = None, models: list[dict] = [], **inputs) -> Node:
+        """Adds a node; an input is another node's output (`node[0]`) or a widget's value, else its default."""
+        known = self.schema(kind)
+        unknown = inputs.keys() - known.keys()
+        if unknown:
+            raise ValueError(f"{kind} has no {', '.join(sorted(unknown))}, only {', '.join(known)}")
+        number = 1 + sum(other.kind != "MarkdownNote" for other in self.nodes)
+        node = Node(number, kind, column, title, inputs, models)
+        slots = sum(not is_widget(spec) for spec in known.values())
+        widgets = sum(is_widget(spec) + after_generate(spec) for spec in known.values())
+        outputs = len(self.info[kind]["output"])
+        node.height = 20 + 22 * max(slots, outputs) + 28 * widgets + PREVIEW.get(kind, 0)
+        self.nodes.append(node)
+        return node
+
+    def note(self, column: int, text: str, height: int) -> None:
+        """Adds a note in Markdown. Notes count from 100, so that adding one renumbers nothing."""
+        number = 100 + sum(other.kind == "MarkdownNote" for other in self.nodes)
+        self.nodes.append(Node(number, "MarkdownNote", column, "Note", text=text, height=height))
+
+    def schema(self, kind: str) -> dict:
+        """Input name -> specification, in the order of the node's slots and widgets."""
+        declared = self.info[kind]["input"]
+        return {**declared.get("required", {}), **declared.get("optional", {})}
+
+    def values(self, node: Node) -> dict:
+        """Widget name -> value."""
+        return {
+            name: node.inputs.get(name, default(spec))
+            for name, spec in self.schema(node.kind).items()
+            if is_widget(spec) and not isinstance(node.inputs.get(name), tuple)
+        }
+
+    def api(self) -> dict:
+        """The format of POST /prompt."""
+        prompt = {}
+        for node in self.nodes:
+            if node.kind == "MarkdownNote":
+                continue
+            links = {k: [str(v[0].id), v[1]] for k, v in node.inputs.items() if isinstance(v, tuple)}
+            values = self.values(node)
+            inputs = {
+                name: values.get(name, links.get(name))
+                for name in self.schema(node.kind)
+                if name in values or name in links
+            }
+            title = node.title or self.info[node.kind]["display_name"]
+            prompt[str(node.id)] = {"class_type": node.kind, "inputs": inputs, "_meta": {"title": title}}
+        return prompt
+
+    def page(self) -> dict:
+        """The format of the page, which carries layout, notes and where models come from."""
+        links, targets = [], {}
+        for node in self.nodes:
+            for name, value in node.inputs.items():
+                if isinstance(value, tuple):
+                    targets[node.id, name] = link = len(links) + 1
+                    slots = [k for k, spec in self.schema(node.kind).items() if not is_widget(spec)]
+                    kind = self.info[value[0].kind]["output"][value[1]]
+                    links.append([link, value[0].id, value[1], node.id, slots.index(name), kind])
+        bottoms: dict[int, int] = {}
+        nodes = []
+        for order, node in enumerate(self.nodes):
+            y = bottoms.get(node.column, 0)
+            bottoms[node.column] = y + node.height + TITLE + GAP
+            nodes.append(self.page_node(node, order, y, links, targets))
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK}/{self.name}")),
+            "revision": 0,
+            "last_node_id": max(node.id for node in self.nodes),
+            "last_link_id": len(links),
+            "nodes": nodes,
+            "links": links,
+            "groups": [],
+            "config": {},
+            "extra": {"ds": {"scale": 0.8, "offset": [60, 80]}},
+            "version": 0.4,
+        }
+
+    def page_node(self, node: Node, order: int, y: int, links: list, targets: dict) -> dict:
+        common = {
+            "id": node.id,
+            "type": node.kind,
+            "pos": [node.column * COLUMN, y],
+            "size": [WIDTH, node.height],
+            "flags": {},
+            "order": order,
+            "mode": 0,
+        }
+        if node.kind == "MarkdownNote":
+            extra = {
+                "title": node.title,
+                "properties": {},
+                "widgets_values": [node.text],
+                "color": "#432",
+                "bgcolor": "#653",
+            }
+            return {**common, "inputs": [], "outputs": [], **extra}
+        info, ours = self.info[node.kind], node.kind.startswith("ASUKA_")
+        properties = {
+            "Node name for S&R": node.kind,
+            "cnr_id": PACK if ours else "comfy-core",
+            "ver": PACK_VERSION if ours else CORE_VERSION,
+        }
+        if node.models:
+            properties["models"] = node.models
+        widgets = []
+        for name, value in self.values(node).items():
+            spec = self.schema(node.kind)[name]
+            widgets.append(value)
+            widgets += ["fixed"] * after_generate(spec)
+            widgets += ["image"] * bool(options(spec).get("image_upload"))
+        return {
+            **common,
+            "inputs": [
+                {"name": name, "type": spec[0], "link": targets.get((node.id, name))}
+                for name, spec in self.schema(node.kind).items()
+                if not is_widget(spec)
+            ],
+            "outputs": [
+                {"name": name, "type": kind, "links": [link[0] for link in links if link[1:3] == [node.id, i]]}
+                for i, (name, kind) in enumerate(zip(info["output_name"], info["output"], strict=True))
+            ],
+            **({"title": node.title} if node.title else {}),
+            "properties": properties,
+            "widgets_values": widgets,
+        }
+
+    def write(self, folder: Path) -> None:
+        """Writes <folder>/<name>.json for the page and <folder>/api/<name>.json for scripts."""
+        (folder / "api").mkdir(parents=True, exist_ok=True)
+        (folder / f"{self.name}.json").write_text(json.dumps(self.page(), indent=1) + "\n")
+        (folder / "api" / f"{self.name}.json").write_text(json.dumps(self.api(), indent=1) + "\n")
+
+
+def options(spec: list) -> dict:
+    return spec[1] if len(spec) > 1 else {}
+
+
+def is_widget(spec: list) -> bool:
+    return (isinstance(spec[0], list) or spec[0] in WIDGET_TYPES) and not options(spec).get("forceInput")
+
+
+def after_generate(spec: list) -> bool:
+    return bool(options(spec).get("control_after_generate"))
+
+
+def default(spec: list):
+    choices = spec[0] if isinstance(spec[0], list) else options(spec).get("options", [])
+    return options(spec).get("default", choices[0] if choices else None)

@@ -1,0 +1,197 @@
+"""The nodes' own behaviour inside ComfyUI: batches, priors from other images, memory."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from comfy_server import ROOT, Server, make_base
+from graphs import ellipse, photo, put_image, read
+
+
+def decode_graph(image: list, mask: list) -> dict:
+    """Prepare, encode with the stock VAE, decode with ours, stitch: no sampling, so nothing is random."""
+    prepare = {"image": image, "mask": mask, "resolution": 64, "context": 1.5}
+    return {
+        "2": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "asuka-miniature-base.safetensors"}},
+        "3": {"class_type": "ASUKA_Load", "inputs": {"file": "asuka-miniature.safetensors"}},
+        "4": {"class_type": "ASUKA_InpaintPrepare", "inputs": prepare},
+        "5": {"class_type": "ASUKA_MAEPriorEncode", "inputs": {"mae": ["3", 0], "image": ["4", 0], "mask": ["4", 1]}},
+        "6": {"class_type": "SaveImage", "inputs": {"images": ["5", 1], "filename_prefix": "prior"}},
+        "8": {"class_type": "VAEEncode", "inputs": {"pixels": ["4", 0], "vae": ["2", 2]}},
+        "9": {
+            "class_type": "ASUKA_HarmonizingVAEDecode",
+            "inputs": {
+                "decoder": ["3", 2],
+                "samples": ["8", 0],
+                "image": ["4", 0],
+                "mask": ["4", 1],
+                "keep_known": True,
+            },
+        },
+        "10": {"class_type": "ASUKA_InpaintStitch", "inputs": {"stitch": ["4", 3], "image": ["9", 0]}},
+        "11": {"class_type": "SaveImage", "inputs": {"images": ["10", 0], "filename_prefix": "stitched"}},
+    }
+
+
+def load(name: str) -> dict:
+    return {"class_type": "LoadImage", "inputs": {"image": name}}
+
+
+def as_mask(source: list) -> dict:
+    return {"class_type": "ImageToMask", "inputs": {"image": source, "channel": "red"}}
+
+
+def batch(a: list, b: list) -> dict:
+    return {"class_type": "ImageBatch", "inputs": {"image1": a, "image2": b}}
+
+
+@pytest.mark.parametrize("shape", ["2 images 1 mask", "1 image 2 masks", "2 images 2 masks"])
+def test_batches_give_what_single_images_give(server: Server, shape: str):
+    photos = [photo(80, 72, seed) for seed in (1, 2)]
+    hole = ellipse(80, 72)
+    holes = [hole, hole & ~ellipse(80, 72, 0.15)]  # with the same bounding box, so cropped alike
+    for i in range(2):
+        put_image(server, f"photo{i}.png", photos[i])
+        put_image(server, f"hole{i}.png", np.repeat(holes[i][..., None], 3, 2).astype(np.uint8) * 255)
+    sources = {"20": load("photo0.png"), "21": load("photo1.png"), "22": load("hole0.png"), "23": load("hole1.png")}
+    sources |= {"24": batch(["20", 0], ["21", 0]), "25": batch(["22", 0], ["23", 0])}
+    images, masks = {
+        "2 images 1 mask": ("24", "22"),
+        "1 image 2 masks": ("20", "25"),
+        "2 images 2 masks": ("24", "25"),
+    }[shape]
+    together = server.run(sources | {"30": as_mask([masks, 0])} | decode_graph([images, 0], ["30", 0]))
+    for i in range(2):
+        image = f"2{i}" if images == "24" else "20"
+        mask = f"2{2 + i}" if masks == "25" else "22"
+        alone = server.run(sources | {"30": as_mask([mask, 0])} | decode_graph([image, 0], ["30", 0]))
+        for node in ("6", "11"):
+            a, b = read(server, together, node, i).astype(int), read(server, alone, node).astype(int)
+            assert a.shape == b.shape
+            assert np.abs(a - b).max() <= 1
+        chosen = photos[i if images == "24" else 0], holes[i if masks == "25" else 0]
+        assert np.array_equal(read(server, together, "11", i)[~chosen[1]], chosen[0][~chosen[1]])
+
+
+def test_prior_image_replaces_the_photo(server: Server):
+    """The prior of a prior image is the reconstruction of that image, whatever photo and mask are."""
+    previews = []
+    put_image(server, "other.png", photo(64, 64, 5)[::-1])
+    for seed in (1, 2):
+        put_image(server, "photo.png", photo(64, 64, seed), ellipse(64, 64))
+        prompt = {"1": load("photo.png"), "20": load("other.png"), **decode_graph(["1", 0], ["1", 1])}
+        prompt["5"]["inputs"]["prior_image"] = ["20", 0]
+        previews.append(read(server, server.run(prompt), "6"))
+    assert np.array_equal(*previews)
+
+
+def test_decode_without_keeping_known_pixels(server: Server):
+    pixels, hole = photo(72, 64), ellipse(72, 64)
+    put_image(server, "photo.png", pixels, hole)
+    graph = decode_graph(["1", 0], ["1", 1])
+    graph["9"]["inputs"] |= {"image": ["1", 0], "mask": ["1", 1], "keep_known": False}
+    graph["8"]["inputs"]["pixels"] = ["1", 0]
+    graph["12"] = {"class_type": "SaveImage", "inputs": {"images": ["9", 0], "filename_prefix": "raw"}}
+    prompt = {"1": load("photo.png"), **{k: graph[k] for k in ("2", "3", "8", "9", "12")}}
+    raw = read(server, server.run(prompt), "12")
+    assert raw.shape == pixels.shape
+    assert not np.array_equal(raw[~hole], pixels[~hole])
+
+
+def test_latent_from_comfyuis_own_crop(server: Server):
+    """The stock VAE crops 131x133 to 128x128; the decode still returns 131x133, known pixels in place."""
+    pixels, hole = photo(131, 133), ellipse(131, 133)
+    put_image(server, "photo.png", pixels, hole)
+    graph = decode_graph(["1", 0], ["1", 1])
+    graph["9"]["inputs"] |= {"image": ["1", 0], "mask": ["1", 1]}
+    graph["8"]["inputs"]["pixels"] = ["1", 0]
+    graph["12"] = {"class_type": "SaveImage", "inputs": {"images": ["9", 0], "filename_prefix": "raw"}}
+    prompt = {"1": load("photo.png"), **{k: graph[k] for k in ("2", "3", "8", "9", "12")}}
+    result = read(server, server.run(prompt), "12")
+    assert np.array_equal(result[~hole], pixels[~hole])
+
+
+def test_half_precision_server(comfyui: Path, workflow: dict, tmp_path: Path):
+    """The shipped workflow with bf16 U-Net and decoder; known pixels stay exact."""
+    make_base(tmp_path)
+    with Server(comfyui, sys.executable, tmp_path, ["--cpu", "--bf16-unet", "--bf16-vae"]) as server:
+        pixels, hole = photo(120, 90), ellipse(120, 90)
+        workflow["1"]["inputs"]["image"] = put_image(server, "photo.png", pixels, hole)
+        workflow["8"]["inputs"]["steps"] = 2
+        result = read(server, server.run(workflow), "11")
+    assert np.array_equal(result[~hole], pixels[~hole])
+
+
+def miniature(extension, part: str):
+    """One network of the miniature, as Load ASUKA makes it."""
+    parts = sys.modules["asuka_extension.asuka_modules.checkpoints"].load(ROOT / "demo" / "asuka-miniature.safetensors")
+    return sys.modules["asuka_extension.nodes.networks"].Network(parts[part], torch.device("cpu"), torch.device("cpu"))
+
+
+def test_running_out_of_memory_falls_back_to_tiles(extension, caplog):
+    """The network itself reports no memory above a size; tiles of image and mask stay in step with the latent's."""
+    decoder = miniature(extension, "decoder")
+    node = sys.modules["asuka_extension.nodes.decode"].ASUKA_HarmonizingVAEDecode
+    torch.manual_seed(0)
+    latent, image, mask = torch.randn(1, 4, 40, 72), torch.rand(1, 320, 576, 3), torch.zeros(1, 320, 576)
+    mask[:, 100:200, 150:400] = 1
+    whole = node.execute(decoder, {"samples": latent}, image, mask, False).args[0]
+
+    network, sizes = decoder.patcher.model, []
+    forward = network.forward
+
+    def limited(latent, image, mask):
+        sizes.append(tuple(latent.shape[-2:]))
+        if latent.shape[-2] * latent.shape[-1] > 40 * 40:
+            raise torch.OutOfMemoryError("pretended")
+        assert image.shape[-2:] == mask.shape[-2:] == (8 * latent.shape[-2], 8 * latent.shape[-1])
+        return forward(latent, image, mask)
+
+    network.forward = limited
+    tiled = node.execute(decoder, {"samples": latent}, image, mask, False).args[0]
+    assert "ran out of memory" in caplog.text
+    assert sizes[0] == (40, 72)
+    assert max(h * w for h, w in sizes[2:]) <= 40 * 40
+    known = (mask == 0).unsqueeze(-1)
+    assert ((tiled - whole).abs() * known).mean() < 0.02  # tiles differ by their normalisation alone
+
+
+def test_conditioning(extension):
+    """Positive and negative are as long as the prior; strength mixes in the base, whose options travel along."""
+    alignment = miniature(extension, "alignment")
+    node = sys.modules["asuka_extension.nodes.align"].ASUKA_AlignConditioning
+    prior = torch.randn(2, 256, alignment.config.prior_dim)
+    base = [[torch.randn(1, 77, 768), {"pooled_output": torch.zeros(1, 768)}]]
+    results = {strength: node.execute(alignment, prior, strength, base).args for strength in (0.0, 0.5, 1.0)}
+    for positive, negative in results.values():
+        assert positive[0][0].shape == (2, 256, 768)
+        assert negative[0][0].shape == (1, 256, 768)
+        assert positive[0][1].keys() == negative[0][1].keys() == {"pooled_output"}
+    context, empty = results[1.0][0][0][0], results[1.0][1][0][0]
+    torch.testing.assert_close(results[0.0][0][0][0], empty.expand(2, -1, -1))
+    torch.testing.assert_close(results[0.5][0][0][0], (context + empty) / 2)
+    with pytest.raises(ValueError, match=r"base is 1024 wide but the context of .* is 768"):
+        node.execute(alignment, prior, 0.5, [[torch.zeros(1, 77, 1024), {}]])
+    with pytest.raises(ValueError, match="the prior is 7 wide"):
+        node.execute(alignment, prior[..., :7], 1.0)
+
+
+def test_comfyui_keeps_its_own_nodes_module(extension):
+    import nodes
+
+    assert Path(nodes.__file__).name == "nodes.py"
+    assert hasattr(nodes, "KSampler")
+    assert Path(sys.modules["asuka_extension.nodes"].__file__).parent.name == "nodes"
+
+
+def test_every_input_and_output_has_a_tooltip(server: Server):
+    ours = {k: v for k, v in server.get("/object_info").items() if k.startswith("ASUKA_")}
+    assert len(ours) == 6
+    for name, info in ours.items():
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        assert all(spec[1].get("tooltip") for spec in inputs.values()), name
+        assert all(info["output_tooltips"]), name
+        assert info["description"]
+        assert info["search_aliases"]
