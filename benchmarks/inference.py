@@ -7,10 +7,10 @@ import argparse
 import json
 import platform
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
@@ -67,53 +67,45 @@ def published_prior(mae: MAE, image: Tensor, mask: Tensor) -> Tensor:
     return prior
 
 
-def measure(device: torch.device, dtype: torch.dtype, repeats: int) -> dict:
-    torch.manual_seed(0)
-
-    def put(network: torch.nn.Module) -> torch.nn.Module:
-        return network.to(device, dtype).eval()
-
-    image = torch.rand(1, 3, SIZE, SIZE).to(device, dtype)
-    seconds: dict[str, float] = {}
-    mae = put(MAE(VIT_L))
+def measure_prior(image: Tensor, repeats: int) -> dict[str, float]:
+    mae = MAE(VIT_L).to(image).eval()
+    alignment = Alignment(SELF4).to(image).eval()
+    seconds = {}
     for share in (0.4, 0.75):
-        mask = hole(share).to(device, dtype)
-        torch.testing.assert_close(mae.prior(image, mask), published_prior(mae, image, mask), atol=2e-2, rtol=2e-2)
+        mask = hole(share).to(image)
+        prior = mae.prior(image, mask)
+        torch.testing.assert_close(prior, published_prior(mae, image, mask), atol=2e-2, rtol=2e-2)
         calls = {
-            f"prior at {share:.0%} hole, ours": lambda mask=mask: mae.prior(image, mask),
-            f"prior at {share:.0%} hole, published": lambda mask=mask: published_prior(mae, image, mask),
+            f"prior at {share:.0%} hole, ours": partial(mae.prior, image, mask),
+            f"prior at {share:.0%} hole, published": partial(published_prior, mae, image, mask),
         }
-        seconds |= medians(calls, device, repeats)
-    prior = mae.prior(image, mask)
-    del mae
-    alignment = put(Alignment(SELF4))
-    seconds |= medians({"alignment": lambda: alignment(prior)}, device, repeats)
-    context = alignment(prior)
-    del alignment
+        seconds |= medians(calls, image.device, repeats)
+    return seconds | medians({"alignment": partial(alignment, prior)}, image.device, repeats)
 
-    latent = torch.randn(1, 4, SIZE // 8, SIZE // 8).to(device, dtype)
-    decoder = put(HarmonizingDecoder(BASE))
-    vae = put(
-        AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            latent_channels=4,
-        )
+
+def measure_decode(image: Tensor, repeats: int) -> dict[str, float]:
+    decoder = HarmonizingDecoder(BASE).to(image).eval()
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
     )
+    vae = vae.to(image).eval()
+    latent = torch.randn(1, 4, SIZE // 8, SIZE // 8).to(image)
     calls = {
-        "harmonizing decode": lambda: decoder(latent, image, mask),
-        "stock decode": lambda: vae.decode(latent).sample,
+        "harmonizing decode": partial(decoder, latent, image, hole(0.4).to(image)),
+        "stock decode": partial(vae.decode, latent),
     }
-    seconds |= medians(calls, device, repeats)
-    del decoder, vae
+    return medians(calls, image.device, repeats)
 
-    unet = put(UNet2DConditionModel(sample_size=64, in_channels=9, cross_attention_dim=768))
-    model_input = F.pad(latent, (0, 0, 0, 0, 0, 5))
-    timestep = torch.tensor([500], device=device)
-    seconds |= medians({"U-Net step": lambda: unet(model_input, timestep, context)}, device, repeats)
-    return {"seconds": seconds, "ratios": ratios(seconds)}
+
+def measure_unet(image: Tensor, repeats: int) -> dict[str, float]:
+    unet = UNet2DConditionModel(sample_size=64, in_channels=9, cross_attention_dim=768).to(image).eval()
+    model_input = torch.randn(1, 9, SIZE // 8, SIZE // 8).to(image)
+    context, timestep = torch.randn(1, 256, 768).to(image), torch.tensor([500], device=image.device)
+    return medians({"U-Net step": partial(unet, model_input, timestep, context)}, image.device, repeats)
 
 
 def ratios(seconds: dict[str, float]) -> dict[str, float]:
@@ -140,9 +132,15 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, SIZE, SIZE).to(device, dtype)
+    seconds = {}
     with torch.inference_mode():
-        result = measure(device, dtype, arguments.repeats)
-    result |= {
+        for measure in (measure_prior, measure_decode, measure_unet):
+            seconds |= measure(image, arguments.repeats)
+    result = {
+        "seconds": seconds,
+        "ratios": ratios(seconds),
         "device": torch.cuda.get_device_name()
         if device.type == "cuda"
         else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
