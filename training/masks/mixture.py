@@ -1,0 +1,109 @@
+"""The mixture of masks that ASUKA trains with (sec. 3.1)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .freeform import FREE_FORM
+from .lama import LAMA
+from .objects import CocoInstances, MaskFolder, Objects, read_mask
+from .regular import complement_rectangle, rectangle
+
+Generator = Callable[[np.random.Generator, int], np.ndarray]  # (rng, size) -> (size, size) uint8 in {0, 1}
+IRREGULAR: dict[str, Generator] = {**LAMA, **FREE_FORM}
+MAX_DRAWS = 1000
+
+
+def patch_ratio(mask: np.ndarray, grid: int = 16) -> float:
+    """Share of the grid's patches that the hole touches."""
+    covered = cv2.resize(mask.astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA)
+    return float((covered > 0).mean())
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Where the masks come from: the mixture, or ready-made ones."""
+
+    objects: str | None = None  # folder of object masks, or COCO's instance annotations (.json)
+    ready: str | None = None  # folder of whole masks, or a text file that lists them; replaces the mixture
+    irregular: tuple[str, ...] = ("thick-256", "medium-256", "thin-256", "mat-256")
+    min_patch_ratio: float = 0.1
+    max_patch_ratio: float = 0.75  # so that a top-up to exactly 75 % always exists and never uncovers a hole
+    size: int = 256
+
+
+class Mixture:
+    """50 % objects (half of them united with an irregular mask), 40 % irregular, 10 % regular (sec. 3.1)."""
+
+    def __init__(self, config: MaskConfig):
+        if (config.objects is None) == (config.ready is None):
+            raise ValueError("masks: give either objects or ready")
+        self.config = config
+        if config.ready:
+            self.draw = ReadyMade(config.ready, config.size)
+            return
+        shapes = CocoInstances if config.objects.endswith(".json") else MaskFolder
+        self.objects = Objects(shapes(config.objects))
+        self.irregular = [IRREGULAR[name] for name in config.irregular]
+
+    def __call__(self, rng: np.random.Generator) -> np.ndarray:
+        """A mask (size, size) uint8 in {0, 1} whose patch ratio is within the config's limits."""
+        low, high = self.config.min_patch_ratio, self.config.max_patch_ratio
+        for _ in range(MAX_DRAWS):
+            mask = self.draw(rng)
+            if low <= patch_ratio(mask) <= high:
+                return mask
+        raise ValueError(
+            f"none of {MAX_DRAWS} masks covers {low:.0%} to {high:.0%} of the patches; check {self.config}"
+        )
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        kind, size = rng.random(), self.config.size
+        if kind < 0.5:
+            mask = self.objects(rng, size)
+            return mask | self.pick(rng, self.irregular) if rng.random() < 0.5 else mask
+        if kind < 0.9:
+            return self.pick(rng, self.irregular)
+        return self.pick(rng, [rectangle, complement_rectangle])
+
+    def pick(self, rng: np.random.Generator, generators: Sequence[Generator]) -> np.ndarray:
+        return generators[rng.integers(len(generators))](rng, self.config.size)
+
+
+class ReadyMade:
+    """Whole masks from files, mirrored at random (such as the authors' released training masks)."""
+
+    def __init__(self, source: str, size: int):
+        path = Path(source)
+        self.files = (
+            [Path(line) for line in path.read_text().split("\n") if line]
+            if path.suffix == ".txt"
+            else MaskFolder(path).files
+        )
+        self.size = size
+
+    def __call__(self, rng: np.random.Generator) -> np.ndarray:
+        mask = read_mask(self.files[int(rng.integers(len(self.files)))])
+        mask = cv2.resize(mask, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        flips = rng.random(2) < 0.5
+        return np.ascontiguousarray(mask[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1])
+
+
+def top_up(hidden: np.ndarray, rng: np.random.Generator, ratio: float = 0.75) -> np.ndarray:
+    """Hides random further patches until exactly `ratio` of the flat boolean `hidden` are: holes stay hidden.
+
+    Raises ValueError where more than `ratio` are hidden already: uncovering a hole would leak what is under it.
+    """
+    target = round(ratio * hidden.size)
+    visible = np.flatnonzero(~hidden)
+    extra = target - (hidden.size - visible.size)
+    if extra < 0:
+        raise ValueError(
+            f"{hidden.size - visible.size} of {hidden.size} patches are holes, more than {ratio:.0%}; draw another mask"
+        )
+    hidden = hidden.copy()
+    hidden[rng.choice(visible, extra, replace=False)] = True
+    return hidden

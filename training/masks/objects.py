@@ -1,0 +1,98 @@
+"""Object-shaped masks, from a folder of mask pictures or from COCO's instance annotations."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+MIN_AREA, MAX_AREA = 0.005, 0.5  # of the picture, for COCO's instances
+
+
+class Objects:
+    """Object shapes, moved, mirrored, scaled and slightly grown."""
+
+    def __init__(self, shapes: Sequence[np.ndarray], max_grow: float = 15 / 256):
+        self.shapes, self.max_grow = shapes, max_grow
+
+    def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        shape = self.shapes[int(rng.integers(len(self.shapes)))]
+        if rng.random() < 0.5:
+            shape = shape[:, ::-1]
+        longest = rng.uniform(0.25, 0.85) * size
+        scale = longest / max(shape.shape)
+        w, h = max(1, round(shape.shape[1] * scale)), max(1, round(shape.shape[0] * scale))
+        shape = cv2.resize(np.ascontiguousarray(shape), (w, h), interpolation=cv2.INTER_NEAREST)
+        grow = int(rng.integers(int(self.max_grow * size) + 1))
+        shape = cv2.copyMakeBorder(shape, grow, grow, grow, grow, cv2.BORDER_CONSTANT)
+        shape = (cv2.distanceTransform(1 - shape, cv2.DIST_L2, 3) <= grow).astype(np.uint8)
+        mask = np.zeros((size + 2 * grow, size + 2 * grow), np.uint8)
+        x, y = rng.integers(0, size - w + 1), rng.integers(0, size - h + 1)
+        mask[y : y + h + 2 * grow, x : x + w + 2 * grow] = shape
+        return np.ascontiguousarray(mask[grow : grow + size, grow : grow + size])
+
+
+class MaskFolder(Sequence):
+    """The shapes in a folder of mask pictures, white on black, each cropped to its bounding box."""
+
+    def __init__(self, folder: str | Path):
+        self.files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in {".png", ".jpg"})
+        if not self.files:
+            raise FileNotFoundError(f"{folder}: no mask pictures (.png or .jpg) in it")
+        self.cropped: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        if i not in self.cropped:
+            self.cropped[i] = crop(read_mask(self.files[i]))
+        return self.cropped[i]
+
+
+class CocoInstances(Sequence):
+    """The instances of a COCO annotation file that are neither crowds nor very small or large."""
+
+    def __init__(self, path: str | Path):
+        coco = json.loads(Path(path).read_text())
+        areas = {image["id"]: image["width"] * image["height"] for image in coco["images"]}
+        polygons = [
+            [np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in annotation["segmentation"]]
+            for annotation in coco["annotations"]
+            if not annotation["iscrowd"] and MIN_AREA <= annotation["area"] / areas[annotation["image_id"]] <= MAX_AREA
+        ]
+        if not polygons:
+            raise ValueError(f"{path}: no usable instance annotations in it")
+        # Flat arrays, so that data workers share the memory.
+        self.points = np.concatenate([points for instance in polygons for points in instance])
+        self.lengths = np.array([len(points) for instance in polygons for points in instance])
+        self.starts = np.concatenate([[0], self.lengths.cumsum()])
+        self.first = np.concatenate([[0], np.cumsum([len(instance) for instance in polygons])])
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        polygons = [
+            self.points[self.starts[j] : self.starts[j] + self.lengths[j]]
+            for j in range(self.first[i], self.first[i + 1])
+        ]
+        corner = np.min([points.min(0) for points in polygons], axis=0)
+        w, h = np.ceil(np.max([points.max(0) for points in polygons], axis=0) - corner).astype(int) + 1
+        mask = np.zeros((h, w), np.uint8)
+        cv2.fillPoly(mask, [np.round(points - corner).astype(np.int32) for points in polygons], 1)
+        return crop(mask)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """(H, W) uint8 in {0, 1}, 1 where the picture is brighter than half. Raises OSError for an unreadable file."""
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise OSError(f"{path}: not a readable picture")
+    return (picture > 127).astype(np.uint8)
+
+
+def crop(mask: np.ndarray) -> np.ndarray:
+    x, y, w, h = cv2.boundingRect(mask)
+    return mask[y : y + h, x : x + w]
