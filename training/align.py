@@ -16,6 +16,7 @@ from asuka_modules.mae import MAE
 
 from .base.checkpoint import load_frozen
 from .config import parse_command_line
+from .data import held_out
 from .latents import Encoded, LatentsConfig, build_latents
 from .loop import Objective, RunConfig, fit
 from .pictures import save_rows
@@ -104,7 +105,7 @@ def train(recipe: AlignRecipe) -> Alignment:
         alignment.empty_context.copy_(base.empty_context)
     objective = AlignObjective(alignment, mae, base, recipe)
     dataset = Encoded(recipe.latents, NoiseSampler(recipe), recipe.run.seed)
-    examples = torch.utils.data.default_collate([dataset[2**40 + i] for i in range(8)])
+    examples = held_out(dataset, 8)
     examples["reconstructed"] = torch.zeros(8, dtype=torch.bool)
 
     def sample(trained: Alignment, path: Path) -> None:

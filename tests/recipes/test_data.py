@@ -2,12 +2,19 @@
 
 import logging
 import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from training.data import DataConfig, Photos
+from training.data import DataConfig, Photos, find_photos
+from training.data.sources import open_source
+
+ROOT = Path(__file__).parents[2]
 
 
 def equal(a: dict, b: dict) -> bool:
@@ -25,7 +32,7 @@ def test_sample_does_not_depend_on_what_was_drawn_before(photos):
 
 def test_every_photo_is_seen_once_an_epoch(photos):
     dataset = Photos(DataConfig(folders=(str(photos),), size=8), 0)
-    dataset.read = lambda path: np.full((8, 8, 3), dataset.paths.index(path), np.uint8)
+    dataset.read = lambda i: np.full((8, 8, 3), i, np.uint8)
     for epoch in range(3):
         seen = sorted(round(float(dataset[4 * epoch + i]["image"][0, 0, 0]) * 255) for i in range(4))
         assert seen == [0, 1, 2, 3]
@@ -36,11 +43,10 @@ def test_unreadable_photo_is_named_and_replaced(photos, tmp_path, caplog):
     (folder / "broken.jpg").write_bytes((folder / "coffee.jpg").read_bytes()[:100])
     dataset = Photos(DataConfig(folders=(str(folder),), size=16), 0)
     with caplog.at_level(logging.WARNING):
-        samples = [dataset[i] for i in range(len(dataset.paths))]
+        samples = [dataset[i] for i in range(len(dataset.source))]
     assert all(sample["image"].shape == (3, 16, 16) for sample in samples)
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{folder / 'broken.jpg'}: not a readable picture, skipped"
-    ]
+    message = f"{folder / 'broken.jpg'}: not a readable picture, skipped (1 so far)"
+    assert [record.getMessage() for record in caplog.records] == [message]
 
 
 def test_folder_without_photos_is_an_error(tmp_path):
@@ -55,3 +61,54 @@ def test_augmented_twin_is_cut_like_the_photo(photos, tmp_path):
     for i in range(8):
         sample = Photos(config, 0)[i]
         assert torch.equal(sample["image"], sample["augmented"])
+
+
+def pack(path: Path, names: list[Path]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            tar.add(name, name.name)
+            tar.addfile(tarfile.TarInfo(f"{name.stem}.json"))  # WebDataset keeps labels beside the photos
+
+
+@pytest.fixture
+def shards(photos, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("ASUKA_CACHE", str(tmp_path / "cache"))
+    files = sorted(photos.iterdir())
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    pack(folder / "photos-00.tar", files[:3])
+    pack(folder / "photos-01.tar", files[3:])
+    return folder
+
+
+def test_shards_hold_the_same_photos_as_the_folder(photos, shards):
+    files, tars = open_source((str(photos),)), open_source((str(shards / "photos-{00..01}.tar"),))
+    assert len(tars) == len(files) == 4
+    for i in range(4):
+        assert np.array_equal(tars.read(i), files.read(i))
+        assert tars.name(i).endswith(Path(files.name(i)).name)
+    for seed in range(3):
+        assert sorted(tars.order(np.random.default_rng(seed))) == [0, 1, 2, 3]
+
+
+def test_remote_shards_are_fetched_once(shards, tmp_path):
+    config = DataConfig(folders=(f"file://{shards}/photos-{{00..01}}.tar",), size=16)
+    expected = [Photos(config, 0)[i] for i in range(8)]
+    shutil.rmtree(shards)
+    assert all(map(equal, expected, [Photos(config, 0)[i] for i in range(8)]))
+    assert len(list((tmp_path / "cache").glob("*.tar"))) == 2
+
+
+def test_list_file(photos, tmp_path):
+    listed = tmp_path / "photos.txt"
+    listed.write_text(f"{photos / 'coffee.jpg'}\n{photos / 'rocket.jpg'}\n")
+    assert [Path(path).name for path in find_photos((str(listed),))] == ["coffee.jpg", "rocket.jpg"]
+
+
+def test_check_reports_what_it_found(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    command = [sys.executable, "-m", "training.data", "check", str(folder), "--smallest", "400"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[:2] == ["5 photos, 1 of them not readable", f"  {folder / 'broken.jpg'}"]
+    assert "1 have a short side below 400 pixels" in result.stdout  # chelsea, 300

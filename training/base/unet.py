@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..cache import Cached
+from ..data import held_out
 from ..loop import Objective, RunConfig, fit
 from ..pictures import save_rows
 from ..sd import LatentDiffusion, add_noise, noise_loss, noise_schedule
@@ -130,7 +131,7 @@ def train_unet(
     if start is None:
         init_as_noise_copier(model.unet)
     dataset = LatentCrops(latents, stage)
-    examples = torch.utils.data.default_collate([dataset[2**40 + i] for i in range(8)])
+    examples = held_out(dataset, 8)
 
     def sample(trained: DescribedUNet, path: Path) -> None:
         device = next(trained.parameters()).device

@@ -1,4 +1,4 @@
-"""Photos -> training views. A sample is a function of (seed, index): workers, processes and resuming never change it."""
+"""The dataset of every recipe: endless shuffled views of photos."""
 
 import logging
 from collections.abc import Callable
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+from .sources import open_source, read_photo
+
 log = logging.getLogger(__name__)
 
 
@@ -19,32 +20,12 @@ log = logging.getLogger(__name__)
 class DataConfig:
     """Which photos, and which views of them."""
 
-    folders: tuple[str, ...]
+    folders: tuple[str, ...]  # folders, list files (.txt), or tar shards: data-{000..099}.tar, s3://..., https://...
     size: int = 256  # side of the square view, in pixels
-    scale: tuple[float, float] = (
-        1.0,
-        1.0,
-    )  # side of the crop as a share of the photo's short side, before resizing to `size`
+    scale: tuple[float, float] = (1.0, 1.0)  # side of the crop as a share of the short side, before resizing to `size`
     native: bool = False  # crop `size` pixels as they are instead of a share of the photo
     cache: bool = False  # keep decoded photos in memory, for small sets
     augmented: str | None = None  # folder of latent-augmented twins, named like the photos (training.latent_augment)
-
-
-def find_photos(folders: tuple[str, ...]) -> list[Path]:
-    """All photos below the folders, sorted. Raises FileNotFoundError for a folder without any."""
-    photos = []
-    for folder in folders:
-        found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
-        if not found:
-            raise FileNotFoundError(f"{folder}: no photos ({', '.join(sorted(PHOTO_SUFFIXES))}) in it")
-        photos += found
-    return photos
-
-
-def read_photo(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB, or None where the file is no readable picture."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
@@ -64,7 +45,7 @@ class Photos(Dataset):
     """Endless shuffled views of a set of photos; `extend` adds what a recipe needs beside the image.
 
     Item i is {"image": (3, S, S) in [0, 1], ...}, with the same view of its latent-augmented twin as "augmented" if
-    there is one. Unreadable files are named in the log and replaced by the next photo.
+    there is one. Unreadable files are named and counted in the log and replaced by the next photo.
     """
 
     def __init__(
@@ -74,9 +55,10 @@ class Photos(Dataset):
         extend: Callable[[dict[str, Tensor], np.random.Generator, int], None] = lambda sample, rng, index: None,
     ):
         self.config, self.seed, self.extend = config, seed, extend
-        self.paths = find_photos(config.folders)
+        self.source = open_source(config.folders)
         self.decoded: dict[int, np.ndarray] = {}
         self.epoch, self.order = -1, np.empty(0)
+        self.unreadable: set[int] = set()
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
@@ -87,28 +69,33 @@ class Photos(Dataset):
         return sample
 
     def photo(self, index: int) -> np.ndarray:
-        epoch, position = divmod(index, len(self.paths))
+        """The photo that sample `index` shows: every photo once an epoch. Raises OSError where none is readable."""
+        epoch, position = divmod(index, len(self.source))
         if epoch != self.epoch:
             self.epoch = epoch
-            self.order = np.random.default_rng([self.seed, epoch, 0xE70C]).permutation(len(self.paths))
-        for attempt in range(len(self.paths)):
-            i = int(self.order[(position + attempt) % len(self.paths)])
-            photo = self.decoded[i] if i in self.decoded else self.read(self.paths[i])
+            self.order = self.source.order(np.random.default_rng([self.seed, epoch, 0xE70C]))
+        for attempt in range(len(self.source)):
+            i = int(self.order[(position + attempt) % len(self.source)])
+            photo = self.decoded[i] if i in self.decoded else self.read(i)
             if photo is not None:
                 if self.config.cache:
                     self.decoded[i] = photo
                 return photo
-            log.warning("%s: not a readable picture, skipped", self.paths[i])
-        raise OSError(f"none of the {len(self.paths)} photos is readable")
+            if i not in self.unreadable:
+                self.unreadable.add(i)
+                log.warning(
+                    "%s: not a readable picture, skipped (%d so far)", self.source.name(i), len(self.unreadable)
+                )
+        raise OSError(f"none of the {len(self.source)} photos is readable")
 
-    def read(self, path: Path) -> np.ndarray | None:
-        photo = read_photo(path)
-        twin = Path(self.config.augmented, path.stem + ".jpg") if self.config.augmented else None
+    def read(self, i: int) -> np.ndarray | None:
+        photo = self.source.read(i)
+        twin = Path(self.config.augmented, Path(self.source.name(i)).stem + ".jpg") if self.config.augmented else None
         if photo is None or twin is None or not twin.exists():
             return photo
         return np.concatenate([photo, read_photo(twin)], axis=2)  # one array, so that both get the same view
 
 
-def held_out(dataset: Photos, count: int) -> dict[str, Tensor]:
-    """A fixed batch of views that training never draws: indices far beyond any run's."""
+def held_out(dataset: Dataset, count: int) -> dict[str, Tensor]:
+    """A fixed batch of samples that training never draws: indices far beyond any run's."""
     return torch.utils.data.default_collate([dataset[2**40 + i] for i in range(count)])

@@ -1,0 +1,170 @@
+"""Where photos come from: folders, list files, or tar shards, local or remote."""
+
+import hashlib
+import json
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+class Source(Protocol):
+    """Photos by number."""
+
+    def __len__(self) -> int: ...
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """The numbers of all photos in the order of one epoch."""
+
+    def read(self, i: int) -> np.ndarray | None:
+        """(H, W, 3) uint8 RGB, or None where it is no readable picture."""
+
+    def name(self, i: int) -> str: ...
+
+
+def open_source(locations: tuple[str, ...]) -> Source:
+    """Folders and list files (.txt, a path per line) as one source of files; or tar shards (`data-{000..099}.tar`, URLs)."""
+    tars = [location for location in locations if location.endswith(".tar")]
+    if tars and len(tars) < len(locations):
+        raise ValueError(f"photos: either tar shards or folders, not both: {', '.join(locations)}")
+    return Shards([shard for location in tars for shard in expand(location)]) if tars else Files(find_photos(locations))
+
+
+def find_photos(locations: tuple[str, ...]) -> list[Path]:
+    """All photos below folders and in list files, sorted. Raises FileNotFoundError for a location without any."""
+    photos = []
+    for location in locations:
+        path = Path(location)
+        if path.suffix == ".txt":
+            found = [Path(line) for line in path.read_text().split("\n") if line]
+        else:
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not found:
+            raise FileNotFoundError(f"{location}: no photos ({', '.join(sorted(SUFFIXES))}) in it")
+        photos += found
+    return photos
+
+
+def read_photo(path: Path) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB, or None where the file is no readable picture."""
+    try:
+        return decode_photo(path.read_bytes())
+    except OSError:
+        return None
+
+
+def decode_photo(data: bytes) -> np.ndarray | None:
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+class Files:
+    """Photos in files of their own."""
+
+    def __init__(self, paths: list[Path]):
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(len(self))
+
+    def read(self, i: int) -> np.ndarray | None:
+        return read_photo(self.paths[i])
+
+    def name(self, i: int) -> str:
+        return str(self.paths[i])
+
+
+class Shards:
+    """Photos in tar files (WebDataset's layout), read at random within a few shards at a time.
+
+    Each shard is indexed once. Remote ones (anything fsspec opens) are copied into a cache folder when first needed;
+    the cache keeps `MIXED` shards a process.
+    """
+
+    MIXED = 8  # shards shuffled into one another
+
+    def __init__(self, urls: list[str]):
+        self.urls, self.cache = urls, Path(os.environ.get("ASUKA_CACHE", Path(tempfile.gettempdir(), "asuka-shards")))
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self.members = [self.index(url) for url in urls]
+        self.starts = np.cumsum([0] + [len(members) for members in self.members])
+        if not len(self):
+            raise FileNotFoundError(f"{', '.join(urls)}: no photos in these shards")
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """Shuffles the shards, and the photos of every `MIXED` neighbours, so that reading stays local."""
+        shards = rng.permutation(len(self.urls))
+        order = []
+        for start in range(0, len(shards), self.MIXED):
+            group = [np.arange(self.starts[s], self.starts[s + 1]) for s in shards[start : start + self.MIXED]]
+            order.append(rng.permutation(np.concatenate(group)))
+        return np.concatenate(order)
+
+    def read(self, i: int) -> np.ndarray | None:
+        shard, (_, offset, size) = self.locate(i)
+        with self.local(self.urls[shard]).open("rb") as file:
+            file.seek(offset)
+            return decode_photo(file.read(size))
+
+    def name(self, i: int) -> str:
+        shard, (name, _, _) = self.locate(i)
+        return f"{self.urls[shard]}/{name}"
+
+    def locate(self, i: int) -> tuple[int, tuple[str, int, int]]:
+        shard = int(np.searchsorted(self.starts, i, side="right")) - 1
+        return shard, self.members[shard][i - self.starts[shard]]
+
+    def index(self, url: str) -> list[tuple[str, int, int]]:
+        """(name, offset, size) of every photo in a shard, remembered in the cache folder."""
+        path = self.cached(url).with_suffix(".json")
+        if not path.exists():
+            with tarfile.open(self.local(url)) as tar:
+                members = [(m.name, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in SUFFIXES]
+            write_atomically(path, json.dumps(members).encode())
+        return [tuple(member) for member in json.loads(path.read_text())]
+
+    def local(self, url: str) -> Path:
+        """The shard as a local file."""
+        if "://" not in url:
+            return Path(url)
+        path = self.cached(url)
+        if not path.exists():
+            import fsspec  # only remote shards need it
+
+            with fsspec.open(url) as remote:
+                write_atomically(path, remote.read())
+            others = sorted((p for p in self.cache.glob("*.tar") if p != path), key=lambda p: p.stat().st_mtime)
+            for old in others[: -2 * self.MIXED]:
+                old.unlink(missing_ok=True)
+        return path
+
+    def cached(self, url: str) -> Path:
+        return self.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.tar"
+
+
+def expand(pattern: str) -> list[str]:
+    """WebDataset's brace ranges: "a-{00..02}.tar" -> a-00.tar, a-01.tar, a-02.tar."""
+    if "{" not in pattern:
+        return [pattern]
+    before, _, rest = pattern.partition("{")
+    inside, _, after = rest.partition("}")
+    first, last = inside.split("..")
+    return [f"{before}{i:0{len(first)}d}{after}" for i in range(int(first), int(last) + 1)]
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(data)
+    os.replace(file.name, path)
