@@ -3,7 +3,7 @@
 python -m training.align training/configs/miniature/align.yaml
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,7 @@ class AlignRecipe:
     substitution: Substitution = Substitution()
     known_weight: float = 1.0  # of the loss outside of the hole
     weight_cap: float = 1.0  # 1: SD's plain loss; above: see training.sd.noise_loss
+    validation: LatentsConfig | None = None  # held-out photos
 
 
 class AlignObjective(Objective):
@@ -83,11 +84,12 @@ class AlignObjective(Objective):
 class NoiseSampler:
     """Adds noise, timestep and whether the prior is substituted."""
 
-    def __init__(self, recipe: AlignRecipe):
-        self.recipe = recipe
+    def __init__(self, recipe: AlignRecipe, substitute: bool = True):
+        self.recipe, self.substitute = recipe, substitute
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
-        probability = self.recipe.substitution.probability(index // self.recipe.run.batch_size)
+        step = index // self.recipe.run.batch_size
+        probability = self.recipe.substitution.probability(step) if self.substitute else 0.0
         sample["noise"] = torch.from_numpy(rng.standard_normal(sample["latent"].shape, "float32"))
         sample["timestep"] = torch.tensor(int(rng.integers(1000)))
         sample["reconstructed"] = torch.tensor(bool(rng.random() < probability))
@@ -97,16 +99,22 @@ def train(recipe: AlignRecipe) -> Alignment:
     torch.manual_seed(recipe.run.seed)
     base = load_frozen(recipe.base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    build_latents(recipe.latents, base.to(device).encode, device)
+    latents = [
+        replace(config, count=recipe.run.batch_size) if recipe.run.dry_run else config
+        for config in (recipe.latents, recipe.validation)
+        if config
+    ]
+    for config in latents:
+        build_latents(config, base.to(device).encode, device)
     mae = checkpoints.load(recipe.mae)["mae"].build(dtype=torch.float32).requires_grad_(False)
     alignment = Alignment(recipe.model)
     alignment.init_weights()
     if recipe.model.empty_tokens:
         alignment.empty_context.copy_(base.empty_context)
     objective = AlignObjective(alignment, mae, base, recipe)
-    dataset = Encoded(recipe.latents, NoiseSampler(recipe), recipe.run.seed)
-    examples = held_out(dataset, 8)
-    examples["reconstructed"] = torch.zeros(8, dtype=torch.bool)
+    dataset = Encoded(latents[0], NoiseSampler(recipe), recipe.run.seed)
+    held_out_samples = Encoded(latents[-1], NoiseSampler(recipe, substitute=False), recipe.run.seed)
+    examples = held_out(held_out_samples, 8)
 
     def sample(trained: Alignment, path: Path) -> None:
         batch = {key: value.to(device) for key, value in examples.items()}
@@ -117,8 +125,9 @@ def train(recipe: AlignRecipe) -> Alignment:
             rows.append(base.decode(latent))
         save_rows(path, [*rows, image])
 
-    alignment = fit(recipe.run, objective, dataset, sample)
-    checkpoints.save(Path(recipe.run.out) / "alignment.safetensors", {"alignment": alignment})
+    alignment = fit(recipe.run, objective, dataset, sample, {"loss": held_out_samples} if recipe.validation else {})
+    if not recipe.run.dry_run:
+        checkpoints.save(Path(recipe.run.out) / "alignment.safetensors", {"alignment": alignment})
     return alignment
 
 

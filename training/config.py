@@ -86,8 +86,11 @@ def parse_command_line(recipe: str, cls: type, shortcuts: Mapping[str, str] = {}
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value, e.g. run.steps=100"
     )
+    if "run" in {field.name for field in fields(cls)}:
+        parser.add_argument("--dry-run", action="store_true", help="tell what the run would take, and stop")
     arguments = parser.parse_args()
+    dry_run = ["run.dry_run=true"] if getattr(arguments, "dry_run", False) else []
     try:
-        return read(cls, shortcuts.get(arguments.config, arguments.config), arguments.set)
+        return read(cls, shortcuts.get(arguments.config, arguments.config), arguments.set + dry_run)
     except (ConfigError, FileNotFoundError) as error:
         parser.error(str(error))

@@ -3,7 +3,7 @@
 python -m training.decoder training/configs/miniature/decoder.yaml
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,7 @@ class DecoderRecipe:
     perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded
     adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
     adversarial_start: int = 0  # step; the published config's 50,001 would never come
+    validation: tuple[str, ...] = ()  # folders of held-out photos
 
 
 class DecoderObjective(Objective):
@@ -134,7 +135,9 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
     else:
         decoder = HarmonizingDecoder(recipe.model)
     dataset = Photos(recipe.data, recipe.run.seed, Corruption(recipe))
-    examples = held_out(dataset, 8)
+    data = replace(recipe.data, folders=recipe.validation or recipe.data.folders)
+    held_out_photos = Photos(data, recipe.run.seed, Corruption(recipe))
+    examples = held_out(held_out_photos, 8)
 
     def sample(trained: nn.ModuleDict, path: Path) -> None:
         device = next(trained.parameters()).device
@@ -144,8 +147,10 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
         rows = [image * (1 - mask) + x * mask for x in (stock, harmonized)]
         save_rows(path, [corrupted, *rows, harmonized, image])
 
-    decoder = fit(recipe.run, DecoderObjective(decoder, base, recipe), dataset, sample)["decoder"]
-    checkpoints.save(Path(recipe.run.out) / "decoder.safetensors", {"decoder": decoder})
+    validation = {"loss": held_out_photos} if recipe.validation else {}
+    decoder = fit(recipe.run, DecoderObjective(decoder, base, recipe), dataset, sample, validation)["decoder"]
+    if not recipe.run.dry_run:
+        checkpoints.save(Path(recipe.run.out) / "decoder.safetensors", {"decoder": decoder})
     return decoder
 
 

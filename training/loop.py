@@ -4,11 +4,9 @@ All randomness of a run is a function of (seed, sample index), so a checkpoint i
 the step, and a resumed run continues bit by bit.
 """
 
-import csv
 import math
-import os
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +15,10 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
+
+from . import dry_run
+from .checkpoint import Average, Averaged, load_checkpoint, save_best, save_checkpoint
+from .log import Log
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,16 @@ class RunConfig:
     log_every: int = 20
     save_every: int = 1000
     sample_every: int = 1000
+    validate_every: int = 1000
+    validation_batches: int = 8
     keep: int = 2  # checkpoints
+    dry_run: bool = False  # tell what the run would take, and stop
 
 
 class Objective(nn.Module):
     """A recipe's loss: `forward(batch)` -> (loss, {name: value to log}). `trained` is what the recipe produces."""
 
     trained: nn.Module
-
-    def parameter_groups(self, run: RunConfig) -> list[dict]:
-        return [{"params": [p for p in self.trained.parameters() if p.requires_grad], "scale": 1.0}]
 
 
 def lr_at(step: int, run: RunConfig) -> float:
@@ -66,26 +67,26 @@ def fit(
     objective: Objective,
     dataset: Dataset,
     sample: Callable[[nn.Module, Path], None] | None = None,
+    validation: Mapping[str, Dataset] = {},
 ) -> nn.Module:
     """Trains `objective.trained` for `run.steps` optimizer steps, resuming what `run.out` holds, and returns it.
 
-    `sample(trained, path)` draws a picture of the current state into `path`. The returned network holds the averaged
-    weights if the run keeps any. Raises FloatingPointError at the first loss that is not finite: the last checkpoint is
-    untouched.
+    `sample(trained, path)` draws a picture of the current state into `path`; `validation` holds named sets of
+    samples of other photos, whose mean loss decides which weights are kept as best.pt. The returned network holds the averaged weights if the
+    run keeps any. Raises FloatingPointError at the first loss that is not finite, OSError where the disk is full; the
+    last checkpoint is untouched by either.
     """
-    out = Path(run.out)
-    out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(
         mixed_precision=run.precision,
         gradient_accumulation_steps=run.accumulate,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         step_scheduler_with_optimizer=False,
     )
-    optimizer = torch.optim.AdamW(
-        objective.parameter_groups(run), lr=run.lr, betas=run.betas, weight_decay=run.weight_decay
-    )
+    main, out = accelerator.is_main_process, Path(run.out)
+    parameters = [p for p in objective.trained.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=run.lr, betas=run.betas, weight_decay=run.weight_decay)
     average = Average(objective.trained, run.ema) if run.ema else None
-    start = load_checkpoint(out, objective.trained, optimizer, average)
+    start = 0 if run.dry_run else load_checkpoint(out, objective.trained, optimizer, average)
     loader = DataLoader(
         dataset,
         batch_size=run.batch_size // run.accumulate,
@@ -95,13 +96,17 @@ def fit(
     )
     model, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
     model.train()
-    log = Log(out, run, start, accelerator.is_main_process)
-    step, losses = start, []
+    if run.dry_run:
+        tell_dry_run(run, accelerator, model, next(iter(loader)))
+        return objective.trained
+    out.mkdir(parents=True, exist_ok=True)
+    log = Log(out, run.steps, run.batch_size, run.log_every, start) if main else None
+    step, values = start, []
     for batch in loader:
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(step, run) * group["scale"]
+            group["lr"] = lr_at(step, run)
         with accelerator.accumulate(model):
-            loss, values = model(batch)
+            loss, parts = model(batch)
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"{out}: loss is {loss.item()} at step {step}; lower lr, or resume from the last checkpoint"
@@ -111,145 +116,53 @@ def fit(
                 grad_norm = accelerator.clip_grad_norm_(model.parameters(), run.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
-        losses.append({"loss": loss.detach(), **values})
+        values.append({"loss": loss.detach(), **parts})
         if not accelerator.sync_gradients:
             continue
         if average:
             average.update(objective.trained)
         step += 1
-        log.step(step, losses, grad_norm, lr_at(step - 1, run))
-        losses = []
-        if accelerator.is_main_process and (step % run.save_every == 0 or step == run.steps):
+        if not main:
+            continue
+        log.step(step, values, grad_norm, lr_at(step - 1, run))
+        values = []
+        last = step == run.steps
+        if step % run.save_every == 0 or last:
             save_checkpoint(out, step, objective.trained, optimizer, average, run.keep)
-        if accelerator.is_main_process and sample and (step % run.sample_every == 0 or step == run.steps):
+        if sample and (step % run.sample_every == 0 or last):
             path = out / "samples" / f"{step:07d}.png"
             path.parent.mkdir(exist_ok=True)
-            with Averaged(objective.trained, average), torch.no_grad():
-                sample(objective.trained, path)
-    log.close()
+            with Averaged(objective.trained, average) as trained, torch.no_grad():
+                sample(trained, path)
+        if validation and (step % run.validate_every == 0 or last):
+            with Averaged(objective.trained, average) as trained, accelerator.autocast():
+                losses = {
+                    name: validate(run, objective, samples, accelerator.device) for name, samples in validation.items()
+                }
+            log.validation(step, losses)
+            save_best(out, step, trained, sum(losses.values()) / len(losses))
+    if log:
+        log.close()
     if average:
-        average.copy_to(objective.trained)
+        objective.trained.load_state_dict(average.weights)
     return objective.trained
 
 
-class Average:
-    """Exponential moving average of the trained weights."""
-
-    def __init__(self, trained: nn.Module, decay: float):
-        self.decay, self.updates = decay, 0
-        self.weights = {k: v.detach().clone() for k, v in trained.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, trained: nn.Module) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for key, value in trained.state_dict().items():
-            average = self.weights[key]
-            if average.device != value.device:
-                average = self.weights[key] = average.to(value.device)
-            if average.is_floating_point():
-                average.lerp_(value, 1 - decay)
-            else:
-                average.copy_(value)
-
-    @torch.no_grad()
-    def copy_to(self, trained: nn.Module) -> None:
-        trained.load_state_dict(self.weights)
+@torch.no_grad()
+def validate(run: RunConfig, objective: Objective, samples: Dataset, device: torch.device) -> float:
+    """Mean loss over the first `run.validation_batches` batches of `samples`, always the same ones."""
+    size = run.batch_size // run.accumulate
+    loader = DataLoader(samples, size, sampler=range(size * run.validation_batches), num_workers=run.workers)
+    losses = [objective({key: value.to(device) for key, value in batch.items()})[0] for batch in loader]
+    return float(torch.stack(losses).mean())
 
 
-class Averaged:
-    """Context in which a network holds its averaged weights."""
+def tell_dry_run(run: RunConfig, accelerator: Accelerator, model: nn.Module, batch: dict[str, Tensor]) -> None:
+    def step() -> Tensor:
+        loss, _ = model(batch)
+        accelerator.backward(loss)
+        return loss
 
-    def __init__(self, trained: nn.Module, average: Average | None):
-        self.trained, self.average = trained, average
-
-    def __enter__(self) -> None:
-        self.trained.eval()
-        if self.average:
-            self.kept = {k: v.detach().clone() for k, v in self.trained.state_dict().items()}
-            self.average.copy_to(self.trained)
-
-    def __exit__(self, *exception) -> None:
-        if self.average:
-            self.trained.load_state_dict(self.kept)
-        self.trained.train()
-
-
-def save_checkpoint(out: Path, step: int, trained: nn.Module, optimizer, average: Average | None, keep: int) -> None:
-    """Writes step-<n>.pt atomically and removes all but the newest `keep`."""
-    state = {"step": step, "trained": trained.state_dict(), "optimizer": optimizer.state_dict()}
-    if average:
-        state["average"] = {"weights": average.weights, "updates": average.updates}
-    temporary = out / "checkpoint.tmp"
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, out / f"step-{step:07d}.pt")
-    for old in sorted(out.glob("step-*.pt"))[:-keep]:
-        old.unlink()
-
-
-def load_checkpoint(out: Path, trained: nn.Module, optimizer, average: Average | None) -> int:
-    """Restores the newest checkpoint of `out` and returns its step; 0 where there is none."""
-    checkpoints = sorted(out.glob("step-*.pt"))
-    if not checkpoints:
-        return 0
-    state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
-    trained.load_state_dict(state["trained"])
-    optimizer.load_state_dict(state["optimizer"])
-    if average:
-        average.weights, average.updates = state["average"]["weights"], state["average"]["updates"]
-    return state["step"]
-
-
-class Log:
-    """Progress bar and log.csv; rows written after the checkpoint that a run resumes from are dropped."""
-
-    def __init__(self, out: Path, run: RunConfig, start: int, enabled: bool):
-        self.enabled, self.run, self.path = enabled, run, out / "log.csv"
-        if not enabled:
-            return
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
-            self.path.unlink()
-            self.write(rows)
-        self.bar = tqdm(total=run.steps, initial=start, desc=out.name, unit="step", dynamic_ncols=True)
-        self.pending: list[dict[str, Tensor]] = []
-        self.since, self.since_step = time.monotonic(), start
-
-    def step(self, step: int, losses: list[dict[str, Tensor]], grad_norm: Tensor, lr: float) -> None:
-        if not self.enabled:
-            return
-        self.pending += losses
-        self.bar.update()
-        if step % self.run.log_every and step != self.run.steps:
-            return
-        seconds, done = time.monotonic() - self.since, step - self.since_step
-        means = {k: sum(float(p[k]) for p in self.pending) / len(self.pending) for k in self.pending[0]}
-        row = {
-            "step": step,
-            **{k: f"{v:.6g}" for k, v in means.items()},
-            "grad_norm": f"{float(grad_norm):.4g}",
-            "lr": f"{lr:.4g}",
-            "images_per_second": f"{done * self.run.batch_size / seconds:.4g}",
-        }
-        self.bar.set_postfix(loss=row["loss"], ips=row["images_per_second"])
-        self.write([row])
-        self.pending = []
-        self.since, self.since_step = time.monotonic(), step
-
-    def write(self, rows: list[dict]) -> None:
-        if not rows:
-            return
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
-
-    def close(self) -> None:
-        if self.enabled:
-            self.bar.close()
+    text = dry_run.report(model, step, run.batch_size // run.accumulate, run.steps * run.accumulate)
+    if accelerator.is_main_process:
+        sys.stdout.write(text + "\n")

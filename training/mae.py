@@ -3,7 +3,7 @@
 python -m training.mae training/configs/miniature/mae.yaml
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from asuka_modules.masking import hidden_patches
 from .config import parse_command_line
 from .data import DataConfig, Photos, held_out
 from .loop import Objective, RunConfig, fit
-from .masks import MaskConfig, Mixture, top_up
+from .masks import FAMILIES, MaskConfig, Mixture, top_up
 from .pictures import save_rows
 
 
@@ -30,6 +30,7 @@ class MAERecipe:
     run: RunConfig
     model: MAEConfig = VIT_L
     init: str | None = None  # weights to start from; none: MAE's random initialisation
+    validation: tuple[str, ...] = ()  # folders of held-out photos
 
 
 class MAEObjective(Objective):
@@ -68,11 +69,6 @@ class HoleSampler:
         sample["hidden"] = torch.from_numpy(top_up(hidden, rng))
 
 
-def main() -> None:
-    recipe = parse_command_line("mae", MAERecipe)
-    train(recipe)
-
-
 def train(recipe: MAERecipe) -> MAE:
     torch.manual_seed(recipe.run.seed)
     if recipe.init:
@@ -80,8 +76,14 @@ def train(recipe: MAERecipe) -> MAE:
     else:
         mae = MAE(recipe.model)
         mae.init_weights()
-    dataset = Photos(recipe.data, recipe.run.seed, HoleSampler(recipe.masks, recipe.model.grid))
-    examples = held_out(dataset, 8)
+
+    def photos(family: str | None, folders: tuple[str, ...]) -> Photos:
+        holes = HoleSampler(replace(recipe.masks, family=family), mae.config.grid)
+        return Photos(replace(recipe.data, folders=folders), recipe.run.seed, holes)
+
+    by_family = {name: photos(name, recipe.validation or recipe.data.folders) for name in FAMILIES}
+    examples = [held_out(dataset, 3) for dataset in by_family.values()]
+    examples = {key: torch.cat([batch[key] for batch in examples]) for key in ("image", "mask")}
 
     def sample(trained: MAE, path: Path) -> None:
         device = trained.mask_token.device
@@ -89,10 +91,12 @@ def train(recipe: MAERecipe) -> MAE:
         picture = trained.reconstruct(trained.decoder_stream(image, mask))
         save_rows(path, [image * (1 - mask) + mask / 2, picture, image * (1 - mask) + picture * mask, image])
 
-    mae = fit(recipe.run, MAEObjective(mae), dataset, sample)
-    checkpoints.save(Path(recipe.run.out) / "mae.safetensors", {"mae": mae})
+    validation = by_family if recipe.validation else {}
+    mae = fit(recipe.run, MAEObjective(mae), photos(None, recipe.data.folders), sample, validation)
+    if not recipe.run.dry_run:
+        checkpoints.save(Path(recipe.run.out) / "mae.safetensors", {"mae": mae})
     return mae
 
 
 if __name__ == "__main__":
-    main()
+    train(parse_command_line("mae", MAERecipe))

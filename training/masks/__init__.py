@@ -3,6 +3,6 @@
 Every generator takes a numpy Generator and nothing else that is random, so that a mask is a function of its seed.
 """
 
-from .mixture import IRREGULAR, MaskConfig, Mixture, patch_ratio, top_up
+from .mixture import FAMILIES, IRREGULAR, MaskConfig, Mixture, patch_ratio, top_up
 
-__all__ = ["IRREGULAR", "MaskConfig", "Mixture", "patch_ratio", "top_up"]
+__all__ = ["FAMILIES", "IRREGULAR", "MaskConfig", "Mixture", "patch_ratio", "top_up"]

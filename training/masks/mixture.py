@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from .regular import complement_rectangle, rectangle
 
 Generator = Callable[[np.random.Generator, int], np.ndarray]  # (rng, size) -> (size, size) uint8 in {0, 1}
 IRREGULAR: dict[str, Generator] = {**LAMA, **FREE_FORM}
+FAMILIES, SHARES = ("object", "irregular", "regular"), (0.5, 0.9)  # cumulative
 MAX_DRAWS = 1000
 
 
@@ -29,6 +31,7 @@ class MaskConfig:
 
     objects: str | None = None  # folder of object masks, or COCO's instance annotations (.json)
     ready: str | None = None  # folder of whole masks, or a text file that lists them; replaces the mixture
+    family: Literal["object", "irregular", "regular"] | None = None  # draw from this part of the mixture alone
     irregular: tuple[str, ...] = ("thick-256", "medium-256", "thin-256", "mat-256")
     min_patch_ratio: float = 0.1
     max_patch_ratio: float = 0.75  # so that a top-up to exactly 75 % always exists and never uncovers a hole
@@ -61,13 +64,13 @@ class Mixture:
         )
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        kind, size = rng.random(), self.config.size
-        if kind < 0.5:
-            mask = self.objects(rng, size)
-            return mask | self.pick(rng, self.irregular) if rng.random() < 0.5 else mask
-        if kind < 0.9:
+        family = self.config.family or FAMILIES[np.searchsorted(SHARES, rng.random(), side="right")]
+        if family == "regular":
+            return self.pick(rng, [rectangle, complement_rectangle])
+        if family == "irregular":
             return self.pick(rng, self.irregular)
-        return self.pick(rng, [rectangle, complement_rectangle])
+        mask = self.objects(rng, self.config.size)
+        return mask | self.pick(rng, self.irregular) if rng.random() < 0.5 else mask
 
     def pick(self, rng: np.random.Generator, generators: Sequence[Generator]) -> np.ndarray:
         return generators[rng.integers(len(generators))](rng, self.config.size)

@@ -1,0 +1,163 @@
+"""The loop: several processes, accumulation, averaging, validation, a full disk, a dry run."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from training import checkpoint
+from training.dry_run import report
+from training.loop import Objective, RunConfig, fit, lr_at
+
+ROOT = Path(__file__).parents[2]
+
+
+class Numbers(Dataset):
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"x": torch.randn(3, generator=torch.Generator().manual_seed(index))}
+
+
+class Regression(Objective):
+    """Learns y = sum(x)."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.trained = nn.Linear(3, 1)
+
+    def forward(self, batch):
+        loss = (self.trained(batch["x"])[:, 0] - batch["x"].sum(1)).square().mean()
+        return loss, {"doubled": 2 * loss.detach()}
+
+
+def config(out: Path, **changes) -> RunConfig:
+    return RunConfig(
+        **{"out": str(out), "steps": 6, "batch_size": 4, "lr": 0.1, "workers": 0, "log_every": 1, **changes}
+    )
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_accumulated_micro_batches_are_one_batch(tmp_path):
+    whole = fit(config(tmp_path / "whole"), Regression(), Numbers())
+    parts = fit(config(tmp_path / "parts", accumulate=4), Regression(), Numbers())
+    torch.testing.assert_close(parts.weight, whole.weight)
+    for a, b in zip(rows(tmp_path / "whole/log.csv"), rows(tmp_path / "parts/log.csv"), strict=True):
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-4)
+        assert float(a["doubled"]) == pytest.approx(2 * float(a["loss"]), rel=1e-4)
+
+
+def test_averaged_weights_are_the_moving_average(tmp_path):
+    """Two runs of the same seed: one is watched step by step, the other keeps the average."""
+    fit(config(tmp_path / "watched", save_every=1, keep=10), Regression(), Numbers())
+    paths = sorted((tmp_path / "watched").glob("step-*.pt"))
+    expected, decay = Regression().trained.weight.detach().clone(), 0.9
+    for updates, path in enumerate(paths, start=1):
+        d = min(decay, (1 + updates) / (10 + updates))
+        expected = d * expected + (1 - d) * torch.load(path, weights_only=True)["trained"]["weight"]
+    averaged = fit(config(tmp_path / "averaged", ema=decay), Regression(), Numbers())
+    torch.testing.assert_close(averaged.weight, expected)
+
+
+def test_validation_keeps_the_best_weights(tmp_path):
+    run = config(tmp_path, steps=8, lr=3.0, min_lr=3.0, validate_every=1, validation_batches=2)
+    fit(run, Regression(), Numbers(), validation={"a": Numbers(), "b": Numbers()})
+    losses = [(float(row["a"]) + float(row["b"])) / 2 for row in rows(tmp_path / "validation.csv")]
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert best["validation_loss"] == pytest.approx(min(losses))
+    assert best["step"] == losses.index(min(losses)) + 1 < 8  # such a learning rate does not end at its best
+
+
+def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    fit(config(tmp_path, steps=2, save_every=2), Regression(), Numbers())
+    before = (tmp_path / "step-0000002.pt").read_bytes()
+
+    def full(state, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(
+        OSError, match=r"No space left on device; free some space and start again, step-0000002.pt is intact"
+    ):
+        fit(config(tmp_path, steps=4, save_every=2), Regression(), Numbers())
+    assert [path.name for path in tmp_path.glob("*.pt")] == ["step-0000002.pt"]
+    assert (tmp_path / "step-0000002.pt").read_bytes() == before
+    assert not (tmp_path / "checkpoint.tmp").exists()
+
+
+def test_learning_rate_warms_up_and_follows_a_cosine():
+    run = config(Path(), steps=110, lr=1.0, min_lr=0.1, warmup_steps=10)
+    found = [lr_at(step, run) for step in (0, 4, 9, 10, 60, 110)]
+    assert found == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.55, 0.1])
+
+
+def test_dry_run_tells_sizes_and_leaves_nothing(tmp_path, capsys):
+    fit(config(tmp_path / "out", dry_run=True), Regression(), Numbers())
+    text = capsys.readouterr().out
+    assert "run          6 steps, 24 images" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_estimate_follows_from_the_measured_work():
+    model = nn.Linear(1000, 1000, bias=False)
+    x = torch.randn(50, 1000)
+
+    def step() -> torch.Tensor:
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    assert counter.get_total_flops() == 2 * 2 * 50 * 1000 * 1000  # forward, and the weight's gradient
+    text = report(model, step, 50, steps=10**9)
+    hours = 2e8 * 1e9 / (312e12 * 0.35) / 3600
+    assert f"A100 {hours:.1f} h" in text
+    assert "1.0 M trained, 1.0 M in all" in text
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {tests!r}]
+from test_loop import Numbers, Regression, config
+from training.loop import fit
+from safetensors.torch import save_file
+from accelerate import PartialState
+assert PartialState(cpu=True).num_processes == {processes}
+trained = fit(config(Path({out!r}), batch_size=8), Regression(), Numbers())
+if {save}:
+    save_file(dict(trained.state_dict()), {out!r} + "/weights.safetensors")
+"""
+
+
+def test_two_processes_give_the_weights_of_one(tmp_path):
+    """Both split the same batches of 8; gradients meet through gloo."""
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        script = tmp_path / f"{processes}.py"
+        save = "__import__('os').environ.get('RANK', '0') == '0'"
+        script.write_text(
+            SCRIPT.format(
+                root=str(ROOT), tests=str(Path(__file__).parent), out=str(out), save=save, processes=processes
+            )
+        )
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+        options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        subprocess.run([*launch, *options, str(script)], check=True, capture_output=True, cwd=ROOT, timeout=600)
+    one, two = (load_file(tmp_path / n / "weights.safetensors") for n in "12")
+    assert rows(tmp_path / "2/log.csv")[0]["step"] == "1"
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], atol=1e-6, rtol=1e-5)

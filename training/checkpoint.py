@@ -1,0 +1,95 @@
+"""Training state on disk: written atomically, the newest few and the best kept."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+class Average:
+    """Exponential moving average of the trained weights."""
+
+    def __init__(self, trained: nn.Module, decay: float):
+        self.decay, self.updates = decay, 0
+        self.weights = {k: v.detach().clone() for k, v in trained.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, trained: nn.Module) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for key, value in trained.state_dict().items():
+            average = self.weights[key] = self.weights[key].to(value.device)
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)
+
+
+class Averaged:
+    """Context in which a network is in evaluation mode and holds its averaged weights, if any are kept."""
+
+    def __init__(self, trained: nn.Module, average: Average | None):
+        self.trained, self.average = trained, average
+
+    def __enter__(self) -> nn.Module:
+        self.trained.eval()
+        if self.average:
+            self.kept = {k: v.detach().clone() for k, v in self.trained.state_dict().items()}
+            self.trained.load_state_dict(self.average.weights)
+        return self.trained
+
+    def __exit__(self, *exception) -> None:
+        if self.average:
+            self.trained.load_state_dict(self.kept)
+        self.trained.train()
+
+
+def save_checkpoint(out: Path, step: int, trained: nn.Module, optimizer, average: Average | None, keep: int) -> None:
+    """Writes step-<n>.pt and removes all but the newest `keep`."""
+    state = {"step": step, "trained": trained.state_dict(), "optimizer": optimizer.state_dict()}
+    if average:
+        state["average"] = {"weights": average.weights, "updates": average.updates}
+    write(out / f"step-{step:07d}.pt", state)
+    for old in sorted(out.glob("step-*.pt"))[:-keep]:
+        old.unlink()
+
+
+def save_best(out: Path, step: int, trained: nn.Module, loss: float) -> None:
+    """Writes best.pt, the weights of the lowest validation loss so far, unless there is a better one."""
+    if loss < best_loss(out):
+        write(out / "best.pt", {"step": step, "trained": trained.state_dict(), "validation_loss": loss})
+
+
+def best_loss(out: Path) -> float:
+    path = out / "best.pt"
+    return torch.load(path, map_location="cpu", weights_only=True)["validation_loss"] if path.exists() else float("inf")
+
+
+def write(path: Path, state: dict) -> None:
+    """Saves atomically. Raises OSError that names the last good state where the disk is full."""
+    temporary = path.with_name("checkpoint.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        good = sorted(path.parent.glob("step-*.pt"))
+        last = f"{good[-1].name} is intact" if good else "there is no earlier checkpoint"
+        raise OSError(f"could not write {path}: {error}; free some space and start again, {last}") from error
+
+
+def load_checkpoint(out: Path, trained: nn.Module, optimizer, average: Average | None) -> int:
+    """Restores the newest checkpoint of `out` and returns its step; 0 where there is none."""
+    checkpoints = sorted(out.glob("step-*.pt"))
+    if not checkpoints:
+        return 0
+    state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
+    trained.load_state_dict(state["trained"])
+    optimizer.load_state_dict(state["optimizer"])
+    if average:
+        average.weights, average.updates = state["average"]["weights"], state["average"]["updates"]
+    return state["step"]

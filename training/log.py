@@ -1,0 +1,84 @@
+"""What a run tells while it runs: a progress bar, log.csv, and TensorBoard where it is installed."""
+
+import csv
+import importlib.util
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+
+class Log:
+    """One row every `every` steps; rows written after the checkpoint that a run resumes from are dropped."""
+
+    def __init__(self, out: Path, steps: int, batch_size: int, every: int, start: int):
+        self.path, self.steps, self.batch_size, self.every = out / "log.csv", steps, batch_size, every
+        rows = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
+            self.path.unlink()
+        self.write(rows)
+        self.board = None
+        if importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(out / "tensorboard", purge_step=start + 1)
+        self.bar = tqdm(total=steps, initial=start, desc=out.name, unit="step", dynamic_ncols=True)
+        self.pending: list[dict[str, Tensor]] = []
+        self.since, self.since_step = time.monotonic(), start
+
+    def step(self, step: int, values: list[dict[str, Tensor]], grad_norm: Tensor, lr: float) -> None:
+        """Takes the values of one optimizer step's micro-batches."""
+        self.pending += values
+        self.bar.update()
+        if step % self.every and step != self.steps:
+            return
+        seconds, done = time.monotonic() - self.since, step - self.since_step
+        means = {k: sum(float(p[k]) for p in self.pending) / len(self.pending) for k in self.pending[0]}
+        row = means | {"grad_norm": float(grad_norm), "lr": lr, "images_per_second": done * self.batch_size / seconds}
+        self.bar.set_postfix(
+            loss=f"{row['loss']:.4g}", images=f"{row['images_per_second']:.3g}/s", memory=f"{memory() / 2**30:.1f}GiB"
+        )
+        self.write([{"step": step, **{key: f"{value:.6g}" for key, value in row.items()}}])
+        self.scalars(step, row)
+        self.pending = []
+        self.since, self.since_step = time.monotonic(), step
+
+    def validation(self, step: int, values: dict[str, float]) -> None:
+        """Shows validation losses and appends them to validation.csv."""
+        self.bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
+        path = self.path.with_name("validation.csv")
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([["step", *values]] * new + [[step, *values.values()]])
+        self.scalars(step, {f"validation/{key}": value for key, value in values.items()})
+        self.since = time.monotonic()
+
+    def write(self, rows: list[dict]) -> None:
+        if not rows:
+            return
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        for key, value in values.items() if self.board else ():
+            self.board.add_scalar(key, value, step)
+
+    def close(self) -> None:
+        self.bar.close()
+        if self.board:
+            self.board.close()
+
+
+def memory() -> int:
+    """Bytes used at most on the GPU, or now by this process where there is none."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss
