@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from asuka_modules import checkpoints
@@ -98,7 +99,7 @@ class NoiseSampler:
 def train(recipe: AlignRecipe) -> Alignment:
     torch.manual_seed(recipe.run.seed)
     base = load_frozen(recipe.base)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = PartialState().device
     latents = [
         replace(config, count=recipe.run.batch_size) if recipe.run.dry_run else config
         for config in (recipe.latents, recipe.validation)
@@ -125,10 +126,11 @@ def train(recipe: AlignRecipe) -> Alignment:
             rows.append(base.decode(latent))
         save_rows(path, [*rows, image])
 
-    alignment = fit(recipe.run, objective, dataset, sample, {"loss": held_out_samples} if recipe.validation else {})
-    if not recipe.run.dry_run:
-        checkpoints.save(Path(recipe.run.out) / "alignment.safetensors", {"alignment": alignment})
-    return alignment
+    def export(trained: Alignment) -> None:
+        checkpoints.save(Path(recipe.run.out) / "alignment.safetensors", {"alignment": trained})
+
+    validation = {"loss": held_out_samples} if recipe.validation else {}
+    return fit(recipe.run, objective, dataset, sample, validation, export)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -20,11 +21,15 @@ def build_cache(
     batch_size: int,
     workers: int,
 ) -> Path:
-    """Writes `compute(batch)` for the first `count` samples of `dataset` into shards; finished shards are kept."""
-    folder = Path(folder)
+    """Writes `compute(batch)` for the first `count` samples of `dataset` into shards; finished shards are kept.
+
+    Several processes share the work.
+    """
+    folder, state = Path(folder), PartialState()
     folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=count, desc=folder.name, unit="sample", dynamic_ncols=True) as bar:
-        for start in range(0, count, SHARD):
+    starts = range(0, count, SHARD)[state.process_index :: state.num_processes]
+    with tqdm(total=len(starts) * SHARD, desc=folder.name, unit="sample", dynamic_ncols=True) as bar:
+        for start in starts:
             stop = min(start + SHARD, count)
             path = folder / f"{start:07d}.safetensors"
             if not path.exists():
@@ -36,6 +41,7 @@ def build_cache(
                 save_file(shard, temporary)
                 temporary.replace(path)
             bar.update(stop - start)
+    state.wait_for_everyone()
     return folder
 
 

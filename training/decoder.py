@@ -147,11 +147,11 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
         rows = [image * (1 - mask) + x * mask for x in (stock, harmonized)]
         save_rows(path, [corrupted, *rows, harmonized, image])
 
+    def export(trained: nn.ModuleDict) -> None:
+        checkpoints.save(Path(recipe.run.out) / "decoder.safetensors", {"decoder": trained["decoder"]})
+
     validation = {"loss": held_out_photos} if recipe.validation else {}
-    decoder = fit(recipe.run, DecoderObjective(decoder, base, recipe), dataset, sample, validation)["decoder"]
-    if not recipe.run.dry_run:
-        checkpoints.save(Path(recipe.run.out) / "decoder.safetensors", {"decoder": decoder})
-    return decoder
+    return fit(recipe.run, DecoderObjective(decoder, base, recipe), dataset, sample, validation, export)["decoder"]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -25,7 +26,7 @@ from .sd import LatentDiffusion, add_noise
 
 @dataclass(frozen=True)
 class LatentAugmentRecipe:
-    """Prepare latent-augmented twins of photos."""
+    """Prepare latent-augmented twins of photos; several processes share the work."""
 
     base: str  # checkpoint with U-Net and autoencoder
     folders: tuple[str, ...]
@@ -48,12 +49,13 @@ def augment(base: LatentDiffusion, image: Tensor, timestep: Tensor, noise: Tenso
 
 @torch.inference_mode()
 def run(recipe: LatentAugmentRecipe) -> Path:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    state, out = PartialState(), Path(recipe.out)
+    device = state.device
     base = load_frozen(recipe.base).to(device)
-    out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)
-    for i, path in enumerate(
-        tqdm(find_photos(recipe.folders)[: recipe.count], desc=out.name, unit="photo", dynamic_ncols=True)
+    photos = list(enumerate(find_photos(recipe.folders)))[: recipe.count]
+    for i, path in tqdm(
+        photos[state.process_index :: state.num_processes], desc=out.name, unit="photo", dynamic_ncols=True
     ):
         target = out / f"{path.stem}.jpg"
         photo = None if target.exists() else read_photo(path)
@@ -73,6 +75,7 @@ def run(recipe: LatentAugmentRecipe) -> Path:
         temporary = target.with_suffix(".tmp.jpg")
         cv2.imwrite(str(temporary), cv2.cvtColor(to_uint8(image[0]), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
         temporary.replace(target)
+    state.wait_for_everyone()
     return out
 
 

@@ -68,6 +68,7 @@ def fit(
     dataset: Dataset,
     sample: Callable[[nn.Module, Path], None] | None = None,
     validation: Mapping[str, Dataset] = {},
+    export: Callable[[nn.Module], None] | None = None,
 ) -> nn.Module:
     """Trains `objective.trained` for `run.steps` optimizer steps, resuming what `run.out` holds, and returns it.
 
@@ -145,6 +146,9 @@ def fit(
         log.close()
     if average:
         objective.trained.load_state_dict(average.weights)
+    if main and export:
+        export(objective.trained)
+    accelerator.wait_for_everyone()
     return objective.trained
 
 

@@ -91,11 +91,11 @@ def train(recipe: MAERecipe) -> MAE:
         picture = trained.reconstruct(trained.decoder_stream(image, mask))
         save_rows(path, [image * (1 - mask) + mask / 2, picture, image * (1 - mask) + picture * mask, image])
 
+    def export(trained: MAE) -> None:
+        checkpoints.save(Path(recipe.run.out) / "mae.safetensors", {"mae": trained})
+
     validation = by_family if recipe.validation else {}
-    mae = fit(recipe.run, MAEObjective(mae), photos(None, recipe.data.folders), sample, validation)
-    if not recipe.run.dry_run:
-        checkpoints.save(Path(recipe.run.out) / "mae.safetensors", {"mae": mae})
-    return mae
+    return fit(recipe.run, MAEObjective(mae), photos(None, recipe.data.folders), sample, validation, export)
 
 
 if __name__ == "__main__":

@@ -142,10 +142,10 @@ def test_align(photos, masks, base, tmp_path):
     kept = {}
     original = align.fit
 
-    def fit(run, objective, dataset, sample):
+    def fit(run, objective, *others):
         for name, frozen in (("unet", objective.base), ("mae", objective.mae)):
             kept[name] = (frozen, {k: v.clone() for k, v in frozen.state_dict().items()})
-        return original(run, objective, dataset, sample)
+        return original(run, objective, *others)
 
     align.fit = fit
     try:

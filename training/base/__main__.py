@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
+from accelerate import PartialState
 from diffusers import AutoencoderTiny
 
 from ..config import parse_command_line
@@ -31,13 +31,14 @@ def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
     autoencoder = unet = None
     for stage in recipe.autoencoder:
         autoencoder = train_autoencoder(stage, autoencoder)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = PartialState().device
     autoencoder.to(device).eval()
     latents = build_latents(recipe.latents, partial(encode, autoencoder), device)
     for stage in recipe.unet:
         unet = train_unet(stage, latents, autoencoder, unet)
-    Path(recipe.out).parent.mkdir(parents=True, exist_ok=True)
-    save_base(recipe.out, autoencoder, unet)
+    if PartialState().is_main_process:
+        Path(recipe.out).parent.mkdir(parents=True, exist_ok=True)
+        save_base(recipe.out, autoencoder, unet)
     return autoencoder, unet
 
 
