@@ -17,7 +17,9 @@ class AlignmentConfig:
     depth: int = 4
     head_dim: int = 64
     mlp_ratio: float = 4.0
-    num_queries: int = 0  # > 0: that many learned queries cross-attend to the prior
+    num_queries: int = (
+        0  # > 0: that many learned queries cross-attend to the prior; without depth they are all there is
+    )
     empty_tokens: int = 0  # length of the stored empty-prompt context; 0: none is stored
 
 
@@ -27,6 +29,9 @@ VARIANTS = {
     "attn": AlignmentConfig(depth=1),
     "cross4": AlignmentConfig(num_queries=256),
     "self4": SELF4,
+    "prompt": AlignmentConfig(
+        depth=0, num_queries=77
+    ),  # no prior at all: learned tokens, the paper's SD-prompt baseline
 }
 
 
@@ -37,7 +42,8 @@ class Alignment(nn.Module):
         super().__init__()
         self.config = config
         dim, cross = config.context_dim, config.num_queries > 0
-        self.proj_in = operations.Linear(config.prior_dim, dim)
+        if config.depth or not cross:
+            self.proj_in = operations.Linear(config.prior_dim, dim)
         if cross:
             self.queries = nn.Parameter(torch.zeros(1, config.num_queries, dim))
         self.blocks = nn.ModuleList(
@@ -53,13 +59,14 @@ class Alignment(nn.Module):
             nn.init.normal_(self.queries, std=0.02)
 
     def forward(self, prior: Tensor) -> Tensor:
-        """MAE prior (B, N, prior_dim) -> context (B, N, context_dim), or (B, num_queries, context_dim) for cross-attention."""
-        x = source = self.proj_in(prior)
+        """MAE prior (B, N, prior_dim) -> context (B, N, context_dim); (B, num_queries, context_dim) with learned queries."""
         if self.config.num_queries:
-            x = self.queries.to(source).expand(len(source), -1, -1)
+            x = self.queries.to(prior).expand(len(prior), -1, -1)
+            source = self.proj_in(prior) if self.blocks else None
             for block in self.blocks:
                 x = block(x, source)
         else:
+            x = self.proj_in(prior)
             for block in self.blocks:
                 x = block(x)
         return self.norm(x)

@@ -78,8 +78,14 @@ def test_cross4_has_as_many_tokens_as_queries():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants_at_full_size(name):
-    context = Alignment(VARIANTS[name])(torch.randn(1, 256, 512))
-    assert context.shape == (1, 256, 768)
+    context = Alignment(VARIANTS[name])(torch.randn(2, 256, 512))
+    assert context.shape == (2, 77 if name == "prompt" else 256, 768)
+
+
+def test_prompt_does_not_listen_to_the_prior():
+    prompt = random_alignment(tiny(depth=0, num_queries=3))
+    assert torch.equal(prompt(PRIOR), prompt(PRIOR * 0))
+    assert sum(p.numel() for p in prompt.parameters()) == 3 * 32 + 2 * 32
 
 
 @pytest.mark.parametrize("queries", [0, 7])
