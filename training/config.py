@@ -15,12 +15,12 @@ class ConfigError(ValueError):
 
 
 def read(cls: type, path: str | Path, overrides: list[str] = []):
-    """An instance of the dataclass `cls` from the YAML file `path`.
+    """An instance of the dataclass `cls` from the YAML file `path`, and from the one that it `extends`, if any.
 
     `overrides` are `dotted.key=value` strings, the values in YAML, the items of lists by number. Raises ConfigError naming unknown and missing keys
     and values of a wrong type.
     """
-    values = yaml.safe_load(Path(path).read_text()) or {}
+    values = load(Path(path))
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator:
@@ -34,6 +34,22 @@ def read(cls: type, path: str | Path, overrides: list[str] = []):
     if problems:
         raise ConfigError(f"{path}: " + "; ".join(problems))
     return config
+
+
+def load(path: Path) -> dict:
+    values = yaml.safe_load(path.read_text()) or {}
+    if isinstance(values, dict) and "extends" in values:
+        values = merge(load(path.parent / values.pop("extends")), values)
+    return values
+
+
+def merge(below: dict, above: dict) -> dict:
+    """`below` with the values of `above`, mapping by mapping."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(key), dict)
+        merged[key] = merge(below[key], value) if both else value
+    return merged
 
 
 def build(cls: type, values: object, where: str, problems: list[str]):

@@ -8,6 +8,7 @@ from training import config
 from training.align import AlignRecipe
 from training.base.__main__ import BaseRecipe
 from training.decoder import DecoderRecipe
+from training.evaluate import EvaluateRecipe
 from training.latent_augment import LatentAugmentRecipe
 from training.mae import MAERecipe
 
@@ -16,6 +17,7 @@ RECIPES = {
     "mae": MAERecipe,
     "align": AlignRecipe,
     "decoder": DecoderRecipe,
+    "evaluate": EvaluateRecipe,
     "latent_augment": LatentAugmentRecipe,
 }
 FILES = sorted((Path(__file__).parents[2] / "training" / "configs").rglob("*.yaml"))
@@ -46,6 +48,12 @@ run: {out: c, steps: 1, batch_size: 1, lr: 1.0e-4}
 def test_overrides_change_single_values(tmp_path):
     recipe = read(tmp_path, VALID, "run.steps=7", "data.folders=[x, y]", "model.depth=3")
     assert (recipe.run.steps, recipe.data.folders, recipe.model.depth) == (7, ("x", "y"), 3)
+
+
+def test_a_config_may_extend_another(tmp_path):
+    (tmp_path / "valid.yaml").write_text(VALID)
+    recipe = read(tmp_path, "extends: valid.yaml\nrun: {lr: 2.0}\nmodel: {depth: 3}\n")
+    assert (recipe.run.lr, recipe.run.out, recipe.model.depth, recipe.masks.objects) == (2.0, "c", 3, "b")
 
 
 @pytest.mark.parametrize(
