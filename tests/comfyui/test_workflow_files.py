@@ -1,11 +1,11 @@
 """Every shipped workflow, as the browser opens it, against what a real server says of its nodes."""
 
 import json
-import tomllib
 from itertools import combinations
 from pathlib import Path
 
 import pytest
+import tomllib
 from comfy_server import ROOT, Server
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
