@@ -175,14 +175,24 @@ def test_stored_empty_prompt_needs_no_text_encoder(server, flux):
     assert not np.array_equal(stored, run(server, flux))
 
 
-def test_pooled_vector_counts(server, flux, models):
-    """FLUX sees the second network: zeros in its place change the picture."""
-    result = run(server, flux, strength=1.0)
+@torch.no_grad()
+def test_pooled_vector_is_the_mean_over_tokens(server, flux, models):
+    """What the networks give here, stored as the empty prompt, makes at strength 0 the picture of strength 1."""
+    pixels, hole = photo(136, 120), ellipse(136, 120)
+    image = torch.from_numpy(pixels).movedim(-1, 0)[None] / 255
     networks = asuka_flux()
-    torch.nn.init.zeros_(networks["alignment_pooled"].norm.weight)
-    checkpoints.save(models / "asuka" / "flux-no-vector.safetensors", networks)
-    flux["6"]["inputs"]["file"] = "flux-no-vector.safetensors"
-    assert not np.array_equal(result, run(server, flux, strength=1.0))
+    prior = networks["mae"].eval().prior(image, torch.from_numpy(hole)[None, None].float())
+    tokens, vectors = (networks[name](prior) for name in ("alignment", "alignment_pooled"))
+    pictures = []
+    for name, vector in {"mean": sum(vectors.unbind(1)) / 256, "first": vectors[:, 0]}.items():
+        file = f"flux-{name}-vector.safetensors"
+        checkpoints.save(models / "asuka" / file, asuka_flux(alignment=tokens, alignment_pooled=vector[:, None]))
+        flux["6"]["inputs"]["file"] = file
+        pictures.append(run(server, flux, strength=0.0).astype(int))
+    flux["6"]["inputs"]["file"] = "asuka-flux-fill.safetensors"
+    expected = run(server, flux, strength=1.0)
+    assert np.abs(pictures[0] - expected).max() <= 1
+    assert np.abs(pictures[1] - expected).max() > 1
 
 
 def test_no_empty_prompt_is_named(server, flux):
