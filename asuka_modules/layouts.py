@@ -209,7 +209,7 @@ def from_sequential_alignment(tensors: State) -> dict[str, Tensor]:
         rest = rest.replace("norm.query_norm.scale", "query_norm.weight").replace(
             "norm.key_norm.scale", "key_norm.weight"
         )
-        renamed[f"{names[index]}.{rest}"] = value
+        renamed[f"{names.get(index, index)}.{rest}"] = value
     return renamed
 
 

@@ -473,13 +473,13 @@ def test_every_missing_extra_or_misshapen_tensor_is_named(tmp_path):
     tensors = random_weights(shapes(released_alignment(256, 1)))
     del tensors["2.bias"]
     tensors["1.linear2.weight"] = torch.zeros(256, 3)
-    tensors["1.surprise"] = torch.zeros(1)
+    tensors |= {"1.surprise": torch.zeros(1), "loss.weight": torch.zeros(1)}
     with pytest.raises(CheckpointError) as error:
         read(tensors, tmp_path).build()
     for what in (
         "published.safetensors: looks like ASUKA-FLUX's alignment module for T5's tokens, but ",
         "missing: norm.bias (1)",
-        "unexpected: blocks.0.surprise (1)",
+        "unexpected: blocks.0.surprise, loss.weight (2)",
         "wrong shape: blocks.0.linear2.weight is (256, 3), not (256, 1280) (1)",
     ):
         assert what in str(error.value)
