@@ -103,7 +103,7 @@ def read(files: list[Path]) -> tuple[dict[str, Part], list[str]]:
 
 def describe(file: Path, part: Part) -> str:
     size = sum(value.numel() for value in part.state_dict.values())
-    left_out = Counter(key.split(".")[0] for key in part.left_out)
+    left_out = Counter(next(name for name in key.split(".") if not name.isdigit()) for key in part.left_out)
     lines = [f"{file.name}: {part.origin}, {size / 1e6:.1f} M parameters -> {part.name}", f"    {part.config}"]
     if left_out:
         lines.append("    left out: " + ", ".join(f"{name} ({n} tensors)" for name, n in left_out.items()))

@@ -99,6 +99,7 @@ def test_release_becomes_one_file(release, tmp_path):
         assert_same(parts[name].build().state_dict(), network.state_dict())
     assert "asuka_decoder.ckpt: a conditional decoder of Asymmetric VQGAN or ASUKA-FLUX" in report
     assert "left out: encoder (1 tensors), loss (1 tensors), decoder (1 tensors)" in report
+    assert "left out: modulation (2 tensors)" in report
 
 
 def test_stored_empty_prompt_goes_into_the_alignment(release, tmp_path):
