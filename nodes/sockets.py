@@ -1,7 +1,7 @@
 """What travels between our nodes.
 
-ASUKA_MAE, ASUKA_ALIGNMENT and ASUKA_DECODER carry a `networks.Network`; ASUKA_PRIOR a tensor (B, 256, 512), the width
-being the MAE's; ASUKA_STITCH a `prepare.Stitch`.
+ASUKA_MAE, ASUKA_ALIGNMENT and ASUKA_DECODER carry a `networks.Network`, FLUX's alignment with a second one in `pooled`;
+ASUKA_PRIOR a tensor (B, 256, 512), the width being the MAE's; ASUKA_STITCH a `prepare.Stitch`.
 """
 
 from comfy_api.latest import io
