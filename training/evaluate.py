@@ -19,9 +19,9 @@ from asuka_modules import checkpoints
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from . import metrics
-from .base.checkpoint import load_frozen
 from .config import parse_command_line
 from .data import DataConfig, find_photos, random_view, read_photo
+from .frozen import load_frozen
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
 from .sd import SCALE, LatentDiffusion
