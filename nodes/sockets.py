@@ -1,7 +1,7 @@
 """What travels between our nodes.
 
 ASUKA_MAE, ASUKA_ALIGNMENT and ASUKA_DECODER carry a `networks.Network`; ASUKA_PRIOR a tensor (B, 256, 512), the width
-being the MAE's; ASUKA_STITCH a `prepare.Stitch`.
+being the MAE's; ASUKA_STITCH a `prepare.Stitch`; ASUKA_TRAJECTORY a `ddim_invert.Trajectory`.
 """
 
 from comfy_api.latest import io
@@ -11,3 +11,4 @@ Alignment = io.Custom("ASUKA_ALIGNMENT")
 Decoder = io.Custom("ASUKA_DECODER")
 Prior = io.Custom("ASUKA_PRIOR")
 Stitch = io.Custom("ASUKA_STITCH")
+Trajectory = io.Custom("ASUKA_TRAJECTORY")
