@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from .alignment import Alignment, AlignmentConfig
 from .decoder import DecoderConfig, HarmonizingDecoder
 from .mae import MAE, MAEConfig
+from .spl import SPLConfig, SPLGenerator
 
 FORMAT = 1
 PARTS = {  # name of the part in a file -> network, its config
     "mae": (MAE, MAEConfig),
     "alignment": (Alignment, AlignmentConfig),
     "decoder": (HarmonizingDecoder, DecoderConfig),
+    "spl": (SPLGenerator, SPLConfig),
 }
 
 
@@ -32,7 +34,7 @@ class Part:
     """One network of a weight file: its config and its tensors, not yet built."""
 
     name: str
-    config: MAEConfig | AlignmentConfig | DecoderConfig
+    config: MAEConfig | AlignmentConfig | DecoderConfig | SPLConfig
     state_dict: dict[str, Tensor]
     file: str
 
