@@ -11,6 +11,7 @@ from .diffedit_mask import ASUKA_DiffEditMask
 from .load import ASUKA_Load, register_model_folder
 from .prepare import ASUKA_InpaintPrepare, ASUKA_InpaintStitch
 from .prior import ASUKA_MAEPriorEncode
+from .spl import ASUKA_InpaintSPL
 
 
 class ASUKAExtension(ComfyExtension):
@@ -29,6 +30,7 @@ class ASUKAExtension(ComfyExtension):
             ASUKA_CleanMask,
             ASUKA_DDIMInvert,
             ASUKA_DiffEditDecode,
+            ASUKA_InpaintSPL,
         ]
 
 

@@ -31,8 +31,8 @@ class ASUKA_Load(io.ComfyNode):
             node_id="ASUKA_Load",
             display_name="Load ASUKA",
             category="ASUKA",
-            description="Loads ASUKA weights: a bundle of all three networks, or a file with one of them.",
-            search_aliases=["asuka loader", "inpaint model", "object removal", "mae", "remove object"],
+            description="Loads ASUKA weights: a bundle of networks, or a file with one of them.",
+            search_aliases=["asuka loader", "inpaint model", "object removal", "mae", "remove object", "load spl"],
             inputs=[
                 io.Combo.Input(
                     "file",
@@ -44,6 +44,7 @@ class ASUKA_Load(io.ComfyNode):
                 sockets.MAE.Output("mae", tooltip="For MAE Prior Encode."),
                 sockets.Alignment.Output("alignment", tooltip="For ASUKA Align Conditioning."),
                 sockets.Decoder.Output("decoder", tooltip="For Harmonizing VAE Decode."),
+                sockets.SPL.Output("spl", tooltip="For Inpaint (SPL)."),
             ],
         )
 
@@ -67,6 +68,7 @@ class ASUKA_Load(io.ComfyNode):
             "mae": transformer_devices,
             "alignment": transformer_devices,
             "decoder": (mm.vae_device(), mm.vae_offload_device()),
+            "spl": (mm.vae_device(), mm.vae_offload_device()),
         }
         return io.NodeOutput(
             *(
