@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from . import layouts
 from .alignment import Alignment, AlignmentConfig
 from .decoder import DecoderConfig, HarmonizingDecoder
 from .mae import MAE, MAEConfig
@@ -20,6 +21,7 @@ FORMAT = 1
 PARTS = {  # name of the part in a file -> network, its config
     "mae": (MAE, MAEConfig),
     "alignment": (Alignment, AlignmentConfig),
+    "alignment_pooled": (Alignment, AlignmentConfig),  # FLUX: its tokens' mean is the pooled vector
     "decoder": (HarmonizingDecoder, DecoderConfig),
     "spl": (SPLGenerator, SPLConfig),
 }
@@ -34,17 +36,22 @@ class Part:
     """One network of a weight file: its config and its tensors, not yet built."""
 
     name: str
-    config: MAEConfig | AlignmentConfig | DecoderConfig | SPLConfig
+    config: layouts.Config
     state_dict: dict[str, Tensor]
     file: str
+    origin: str  # what was recognised, e.g. "transformers' ViTMAE"
+    left_out: tuple[str, ...] = ()  # tensors of the file that belong to other networks
 
     def build(self, operations=nn, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
         """The network with its weights, in `dtype` (default: the file's own), in evaluation mode.
 
         Raises CheckpointError where names or shapes of the tensors are not those of the network.
         """
-        with torch.device("meta"):
-            network = PARTS[self.name][0](self.config, operations)
+        try:
+            with torch.device("meta"):
+                network = PARTS[self.name][0](self.config, operations)
+        except Exception as error:  # torch's layers object to impossible sizes in many ways
+            raise CheckpointError(f"{self.file}: no {self.name} has the shape {self.config} ({error})") from error
         shapes = {key: value.shape for key, value in network.state_dict().items()}
         missing = sorted(shapes.keys() - self.state_dict.keys())
         unexpected = sorted(self.state_dict.keys() - shapes.keys())
@@ -59,7 +66,7 @@ class Part:
             if keys
         ]
         if problems:
-            raise CheckpointError(f"{self.file}: not the {self.name} its metadata describes; {'; '.join(problems)}")
+            raise CheckpointError(f"{self.file}: looks like {self.origin}, but {'; '.join(problems)}")
         network.load_state_dict(self.state_dict, assign=True)
         return network.to(device=device, dtype=dtype).eval()
 
@@ -79,7 +86,7 @@ def save(path: str | os.PathLike, parts: Mapping[str, nn.Module], info: Mapping[
 
 
 def load(path: str | os.PathLike) -> dict[str, Part]:
-    """The parts of a file written by `save`.
+    """The parts of a file written by `save`, or the one part of a published safetensors file (`layouts.LAYOUTS`).
 
     Raises FileNotFoundError, or CheckpointError for a file that is damaged, foreign or made by a newer version.
     """
@@ -91,21 +98,52 @@ def load(path: str | os.PathLike) -> dict[str, Part]:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
+        if looks_like_pickle(path):
+            raise CheckpointError(
+                f"{path}: looks like a PyTorch pickle, which could run code; a safetensors file was expected: python -m training.convert {path.name} {path.stem}.safetensors"
+            ) from error
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); download it again") from error
-    if "asuka" not in metadata:
-        some = ", ".join(sorted(tensors)[:5])
-        raise CheckpointError(f"{path}: no ASUKA weights; it holds {len(tensors)} tensors such as {some}")
-    described = json.loads(metadata["asuka"])
-    if described["format"] > FORMAT:
-        raise CheckpointError(f"{path}: format {described['format']} is newer than {FORMAT}; update the extension")
+    if "asuka" in metadata:
+        return described(metadata["asuka"], tensors, path)
+    part = recognise(tensors, path)
+    return {part.name: part}
+
+
+def looks_like_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")  # PyTorch's zip archives, and its older plain pickles
+
+
+def described(description: str, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Part]:
+    """The parts of a file of our own, from its metadata. Raises CheckpointError."""
+    try:
+        content = json.loads(description)
+        version = int(content["format"])
+        configs = {name: dict(config) for name, config in content["parts"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its description is damaged ({error!r}); download it again") from error
+    if version > FORMAT:
+        raise CheckpointError(f"{path}: format {version} is newer than {FORMAT}; update the extension")
     parts = {}
-    for name, config in described["parts"].items():
+    for name, config in configs.items():
         if name not in PARTS:
             raise CheckpointError(f"{path}: unknown part {name!r}; expected {', '.join(PARTS)}")
         prefix = name + "."
         state_dict = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        parts[name] = Part(name, read_config(PARTS[name][1], config, path), state_dict, str(path))
+        config = read_config(PARTS[name][1], config, path)
+        parts[name] = Part(name, config, state_dict, str(path), f"the {name} of an ASUKA file")
     return parts
+
+
+def recognise(tensors: Mapping[str, Tensor], path: Path) -> Part:
+    """The network that published weights hold, under our names. Raises CheckpointError for what is not recognised."""
+    try:
+        layout = layouts.recognise(tensors)
+        config, state_dict = layout.read(tensors)
+    except layouts.LayoutError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    left_out = tuple(key for key in tensors if not layout.uses(key))
+    return Part(layout.part, config, state_dict, str(path), layout.name, left_out)
 
 
 def read_config(cls: type, values: Mapping, path: Path):

@@ -31,7 +31,7 @@ class ASUKA_Load(io.ComfyNode):
             node_id="ASUKA_Load",
             display_name="Load ASUKA",
             category="ASUKA",
-            description="Loads ASUKA weights: a bundle of networks, or a file with one of them.",
+            description="Loads ASUKA weights, all networks or one of them, and what others published: Asymmetric VQGAN decoders, MAEs, SPL.",
             search_aliases=["asuka loader", "inpaint model", "object removal", "mae", "remove object", "load spl"],
             inputs=[
                 io.Combo.Input(
@@ -63,16 +63,12 @@ class ASUKA_Load(io.ComfyNode):
     def execute(cls, file: str) -> io.NodeOutput:
         mm = comfy.model_management
         parts = checkpoints.load(folder_paths.get_full_path_or_raise(FOLDER, file))
-        transformer_devices = mm.get_torch_device(), mm.unet_offload_device()
-        devices = {
-            "mae": transformer_devices,
-            "alignment": transformer_devices,
-            "decoder": (mm.vae_device(), mm.vae_offload_device()),
-            "spl": (mm.vae_device(), mm.vae_offload_device()),
-        }
+        devices = dict.fromkeys(checkpoints.PARTS, (mm.get_torch_device(), mm.unet_offload_device()))
+        devices["decoder"] = devices["spl"] = mm.vae_device(), mm.vae_offload_device()
+        networks = {name: Network(part, *devices[name]) for name, part in parts.items()}
+        if "alignment" in networks:
+            networks["alignment"].pooled = networks.get("alignment_pooled")
+        found = " and ".join(networks)
         return io.NodeOutput(
-            *(
-                Network(parts[name], *devices[name]) if name in parts else Missing(name, file, " and ".join(parts))
-                for name in devices
-            )
+            *(networks.get(name) or Missing(name, file, found) for name in ("mae", "alignment", "decoder", "spl"))
         )

@@ -14,6 +14,8 @@ from ..asuka_modules.checkpoints import Part
 class Network:
     """One part of a weight file, loaded when first used and offloaded by ComfyUI like any model."""
 
+    pooled: Network | None = None  # FLUX's alignment has a second network, for the pooled vector
+
     def __init__(self, part: Part, load_device: torch.device, offload_device: torch.device):
         self.config, self.file = part.config, part.file
         network = part.build(comfy.ops.manual_cast, offload_device)

@@ -44,7 +44,7 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
                     min=64,
                     max=4096,
                     step=8,
-                    tooltip="Longest side, in pixels, that the model works at: 512 for SD-1.5, 256 for the miniature. Smaller crops are not enlarged.",
+                    tooltip="Longest side, in pixels, that the model works at: 512 for SD-1.5, 1024 for FLUX, 256 for the miniature. Smaller crops are not enlarged.",
                 ),
                 io.Float.Input(
                     "context",

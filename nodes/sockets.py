@@ -1,7 +1,8 @@
 """What travels between our nodes.
 
-ASUKA_MAE, ASUKA_ALIGNMENT, ASUKA_DECODER and ASUKA_SPL carry a `networks.Network`; ASUKA_PRIOR a tensor (B, 256, 512), the width
-being the MAE's; ASUKA_STITCH a `prepare.Stitch`; ASUKA_TRAJECTORY a `ddim_invert.Trajectory`.
+ASUKA_MAE, ASUKA_ALIGNMENT, ASUKA_DECODER and ASUKA_SPL carry a `networks.Network`, FLUX's alignment with a second one
+in `pooled`; ASUKA_PRIOR a tensor (B, 256, 512), the width being the MAE's; ASUKA_STITCH a `prepare.Stitch`;
+ASUKA_TRAJECTORY a `ddim_invert.Trajectory`.
 """
 
 from comfy_api.latest import io

@@ -79,10 +79,44 @@ def test_missing_file_is_named(tmp_path):
         checkpoints.load(tmp_path / "nothing.safetensors")
 
 
-def test_foreign_file_is_recognised(tmp_path):
-    save_file({"lora_up.weight": torch.zeros(2)}, tmp_path / "lora.safetensors")
-    with pytest.raises(CheckpointError, match=r"no ASUKA weights; it holds 1 tensors such as lora_up.weight"):
-        checkpoints.load(tmp_path / "lora.safetensors")
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("lora_up.weight", r"not recognised; it holds 1 tensors such as lora_up.weight. Known: ASUKA's own; a cond"),
+        ("blocks.0.attn.qkv.weight", "looks like a vision transformer's encoder alone .*without a MAE's decoder there is no prior"),
+        ("decoder.conv_in.weight", "looks like a VAE without a condition encoder; use it in Load VAE"),
+        ("model.diffusion_model.out.2.weight", "looks like a Stable Diffusion checkpoint; use it in Load Checkpoint"),
+        ("double_blocks.0.img_attn.qkv.weight", "looks like FLUX's transformer; use it in Load Diffusion Model"),
+    ],
+)  # fmt: skip
+def test_foreign_file_is_named_with_what_it_looks_like(tmp_path, key, message):
+    save_file({key: torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(CheckpointError, match=r"foreign\.safetensors: " + message):
+        checkpoints.load(tmp_path / "foreign.safetensors")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickle_is_refused_unread(tmp_path, zipped):
+    torch.save({}, tmp_path / "mae.safetensors", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"mae.safetensors: looks like a PyTorch pickle.*training\.convert mae"):
+        checkpoints.load(tmp_path / "mae.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ("{", "its description is damaged"),
+        ('{"format": 1}', "its description is damaged"),
+        ('{"format": 1, "parts": {"mae": 5}}', "its description is damaged"),
+        ('{"format": 1, "parts": {"mae": {"depth": "many"}}}', "no mae has the shape"),
+        ('{"format": 1, "parts": {"alignment": {"head_dim": 0}}}', "no alignment has the shape"),
+        ('{"format": 1, "parts": {"shell": {}}}', "unknown part 'shell'; expected mae, alignment"),
+    ],
+)
+def test_damaged_description_is_named(tmp_path, description, message):
+    save_file({"mae.x": torch.zeros(1)}, tmp_path / "odd.safetensors", {"asuka": description})
+    with pytest.raises(CheckpointError, match=r"odd\.safetensors: " + message):
+        [part.build() for part in checkpoints.load(tmp_path / "odd.safetensors").values()]
 
 
 def rewrite(path: Path, change) -> None:

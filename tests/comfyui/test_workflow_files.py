@@ -1,0 +1,137 @@
+"""Every shipped workflow, as the browser opens it, against what a real server says of its nodes."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import tomllib
+from comfy_server import ROOT, Server
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+VERSIONS = {"comfy-core": "0.30.0", PROJECT["name"]: PROJECT["version"]}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+DOWNLOADABLE = ("https://huggingface.co/", "https://civitai.com/")  # ComfyUI offers a button for these alone
+TITLE_HEIGHT = 30  # above a node's position
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def graph(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def object_info(server: Server) -> dict:
+    return server.get("/object_info")
+
+
+def declared_inputs(definition: dict) -> dict[str, tuple[str, dict]]:
+    """name -> (type, options), in the order of the node's sockets and widgets."""
+    declared = {}
+    for group in ("required", "optional"):
+        for name in definition["input_order"].get(group, []):
+            kind, *options = definition["input"][group][name]
+            declared[name] = ("COMBO" if isinstance(kind, list) else kind, options[0] if options else {})
+    return declared
+
+
+def widget_values(node: dict, definition: dict) -> dict:
+    """name -> value of a node's widgets; ComfyUI puts one more behind a seed and behind an image that can be uploaded."""
+    names = []
+    for name, (kind, options) in declared_inputs(definition).items():
+        if kind in WIDGETS:
+            extra = {
+                "control_after_generate": bool(options.get("control_after_generate")),
+                "upload": bool(options.get("image_upload")),
+            }
+            names += [name, *(label for label, there in extra.items() if there)]
+    return dict(zip(names, node["widgets_values"], strict=True))
+
+
+def executed(graph: dict) -> list[dict]:
+    return [node for node in graph["nodes"] if node["type"] != "MarkdownNote"]
+
+
+def test_nodes_and_slots_are_the_servers(graph, object_info):
+    for node in executed(graph):
+        definition = object_info[node["type"]]
+        declared = declared_inputs(definition)
+        for slot in node["inputs"]:
+            if slot["type"] != "IMAGEUPLOAD":
+                assert slot["type"] == declared[slot["name"]][0]
+                assert ("widget" in slot) == (slot["type"] in WIDGETS)
+        missing = declared.keys() - {slot["name"] for slot in node["inputs"]}
+        assert not missing
+        outputs = [(slot["name"], slot["type"]) for slot in node["outputs"]]
+        assert outputs == list(zip(definition["output_name"], definition["output"], strict=True))
+
+
+def test_links_agree_at_both_ends(graph):
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    links = {link[0]: link[1:] for link in graph["links"]}
+    assert len(links) == len(graph["links"])
+    assert max(links) <= graph["last_link_id"]
+    assert max(nodes) <= graph["last_node_id"]
+    for link, (source, output, target, socket, kind) in links.items():
+        assert link in nodes[source]["outputs"][output]["links"]
+        assert nodes[target]["inputs"][socket]["link"] == link
+        assert nodes[source]["outputs"][output]["type"] == nodes[target]["inputs"][socket]["type"] == kind
+        assert nodes[source]["order"] < nodes[target]["order"]
+    ends = [slot["link"] for node in nodes.values() for slot in node["inputs"] if slot["link"]]
+    starts = [link for node in nodes.values() for slot in node["outputs"] for link in slot["links"] or []]
+    assert sorted(ends) == sorted(starts) == sorted(links)
+
+
+def test_same_graph_as_its_api_twin(path, graph, object_info):
+    twin = json.loads((path.parent / "api" / path.name).read_text())
+    sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
+    prompt = {}
+    for node in executed(graph):
+        values = widget_values(node, object_info[node["type"]])
+        inputs = {name: value for name, value in values.items() if name not in ("control_after_generate", "upload")}
+        inputs |= {slot["name"]: sources[slot["link"]] for slot in node["inputs"] if slot["link"]}
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    assert prompt == {key: {"class_type": n["class_type"], "inputs": n["inputs"]} for key, n in twin.items()}
+
+
+def test_every_node_says_which_pack_it_needs(graph):
+    for node in executed(graph):
+        pack = PROJECT["name"] if node["type"].startswith("ASUKA_") else "comfy-core"
+        properties = node["properties"]
+        assert (properties["cnr_id"], properties["ver"]) == (pack, VERSIONS[pack])
+        assert properties["Node name for S&R"] == node["type"]
+
+
+def test_every_model_says_where_it_comes_from(graph, object_info):
+    """A model has the name its widget shows. Where ComfyUI offers a download, it must be of just that file."""
+    for node in executed(graph):
+        files = {value for value in node["widgets_values"] if str(value).endswith((".safetensors", ".ckpt"))}
+        models = node["properties"].get("models", [])
+        assert files == {model["name"] for model in models}, node["type"]
+        for model in models:
+            assert model["directory"] in {"asuka", "checkpoints", "diffusion_models", "text_encoders", "vae"}
+            assert model["url"].startswith("https://")
+            assert ("hash" in model) == ("hash_type" in model)
+            if model["url"].startswith(DOWNLOADABLE):
+                assert model["url"].endswith("/" + model["name"])
+
+
+def test_nodes_do_not_overlap(graph):
+    boxes = [(n["pos"][0], n["pos"][1] - TITLE_HEIGHT, *n["size"], n["id"]) for n in graph["nodes"]]
+    for (ax, ay, aw, ah, a), (bx, by, bw, bh, b) in combinations(boxes, 2):
+        apart = ax + aw <= bx or bx + bw <= ax or ay + ah + TITLE_HEIGHT <= by or by + bh + TITLE_HEIGHT <= ay
+        assert apart, (a, b)
+
+
+def test_a_note_tells_what_to_download(graph):
+    notes = " ".join(node["widgets_values"][0] for node in graph["nodes"] if node["type"] == "MarkdownNote")
+    for node in executed(graph):
+        for model in node["properties"].get("models", []):
+            assert model["name"] in notes
+            assert model["directory"] in notes

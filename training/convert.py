@@ -1,0 +1,163 @@
+"""Bring published weights into the one file format that Load ASUKA reads; several networks join into one file.
+
+python -m training.convert SRC [SRC ...] DST
+"""
+
+import argparse
+import re
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from asuka_modules import checkpoints
+from asuka_modules.checkpoints import CheckpointError, Part
+
+from .export import TYPES
+
+SAFETENSORS, PICKLES = {".safetensors", ".sft"}, {".pth", ".pt", ".ckpt", ".bin"}
+WRAPPERS = ("state_dict", "model")  # where training checkpoints keep the weights
+EMPTY_TOKENS = {"alignment": 256, "alignment_pooled": 1}  # of the empty prompt's embeddings beside ASUKA-FLUX
+
+
+class Inert:
+    """Stands in for what training checkpoints hold beside weights: takes anything, does nothing."""
+
+    def __new__(cls, *_):
+        return super().__new__(cls)
+
+    def __setstate__(self, state):
+        pass
+
+
+HARMLESS = [  # options, PyTorch Lightning's bookkeeping, learning rates that numpy computed
+    (Inert, "argparse.Namespace"),
+    (Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
+    (Inert, "numpy.core.multiarray.scalar"),
+    (Inert, "numpy._core.multiarray.scalar"),
+    (Inert, "numpy.dtype"),
+]
+
+
+def read_pickle(path: Path) -> Tensor | dict[str, Tensor]:
+    """The weights in a PyTorch pickle. Nothing in it is executed: CheckpointError for one that asks for more."""
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle fails in any way
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if wanted:
+            raise CheckpointError(f"{path}: refused: it asks to run {wanted[1]}, expected were tensors only") from error
+        raise CheckpointError(f"{path}: not readable as PyTorch weights; damaged, or another kind of file") from error
+    if isinstance(content, Tensor):
+        return content
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not weights by name")
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def weight_files(source: Path) -> list[Path]:
+    """A file, or a folder's weight files: its safetensors, or if there are none its pickles.
+
+    Raises FileNotFoundError, or CheckpointError for a folder or file without weights.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: no such file or folder")
+    for suffixes in (SAFETENSORS, PICKLES):
+        files = [source] if source.is_file() else sorted(source.iterdir())
+        files = [file for file in files if file.suffix in suffixes]
+        if files:
+            return files
+    raise CheckpointError(f"{source}: no weights; expected {', '.join(sorted(SAFETENSORS | PICKLES))}")
+
+
+def read(files: list[Path]) -> tuple[dict[str, Part], list[str]]:
+    """The parts in the files, and what was recognised in each. Raises CheckpointError."""
+    parts: dict[str, Part] = {}
+    embeddings: dict[Path, Tensor] = {}
+    report = []
+    for file in files:
+        if file.suffix in SAFETENSORS:
+            found = list(checkpoints.load(file).values())
+        else:
+            content = read_pickle(file)
+            if isinstance(content, Tensor):
+                embeddings[file] = content
+                continue
+            found = [checkpoints.recognise(content, file)]
+        for part in found:
+            if part.name in parts:
+                raise CheckpointError(f"{file}: a second {part.name} beside {parts[part.name].file}; give one of them")
+            parts[part.name] = part
+            report.append(describe(file, part))
+    for file, embedding in embeddings.items():
+        report.append(f"{file.name}: {store_empty_prompt(parts, embedding)}")
+    return parts, report
+
+
+def describe(file: Path, part: Part) -> str:
+    size = sum(value.numel() for value in part.state_dict.values())
+    left_out = Counter(next(name for name in key.split(".") if not name.isdigit()) for key in part.left_out)
+    lines = [f"{file.name}: {part.origin}, {size / 1e6:.1f} M parameters -> {part.name}", f"    {part.config}"]
+    if left_out:
+        lines.append("    left out: " + ", ".join(f"{name} ({n} tensors)" for name, n in left_out.items()))
+    return "\n".join(lines)
+
+
+def store_empty_prompt(parts: dict[str, Part], embedding: Tensor) -> str:
+    """Adds an embedding, (1, T, C) or (1, C), to the alignment of its width, and says what became of it.
+
+    The release of ASUKA-FLUX keeps the empty prompt's T5 tokens and pooled CLIP vector in files of their own.
+    """
+    for name, tokens in EMPTY_TOKENS.items():
+        part = parts.get(name)
+        if part and embedding.numel() == tokens * part.config.context_dim:
+            context = embedding.reshape(1, tokens, part.config.context_dim)
+            config = replace(part.config, empty_tokens=tokens)
+            parts[name] = replace(part, config=config, state_dict={**part.state_dict, "empty_context": context})
+            return f"the empty prompt, {tuple(embedding.shape)} -> {name}"
+    return f"left out, a tensor {tuple(embedding.shape)} is no network"
+
+
+def convert(sources: list[Path], destination: Path, dtype: torch.dtype | None = None) -> list[str]:
+    """Writes what the sources hold into one file, in `dtype` (default: as it was), and returns what was recognised.
+
+    Raises FileNotFoundError, or CheckpointError for anything unknown, incomplete, damaged or unsafe; then nothing is
+    written.
+    """
+    if destination.suffix not in SAFETENSORS:
+        raise CheckpointError(f"{destination}: expected a name that ends in .safetensors, which Load ASUKA lists")
+    parts, report = read([file for source in sources for file in weight_files(source)])
+    if not parts:
+        raise CheckpointError(f"{sources[0]}: holds no network, only embeddings; give the alignment's file with it")
+    networks = {name: part.build() for name, part in parts.items()}  # checks every name and shape
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    origins = "; ".join(f"{name}: {Path(part.file).name} ({part.origin})" for name, part in parts.items())
+    checkpoints.save(destination, networks, {"converted from": origins}, dtype)
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.convert",
+        description="Convert published weights (.pth, .ckpt, .pt, .bin, diffusers and Hugging Face folders) for Load ASUKA.",
+    )
+    parser.add_argument("src", type=Path, nargs="+", help="files, or folders whose weight files belong together")
+    parser.add_argument("dst", type=Path, help="the .safetensors file to write, in models/asuka")
+    parser.add_argument("--dtype", choices=TYPES, help="default: as in the source")
+    arguments = parser.parse_args()
+    try:
+        report = convert(arguments.src, arguments.dst, TYPES.get(arguments.dtype))
+    except (CheckpointError, OSError) as error:
+        parser.error(str(error))
+    sys.stdout.write("\n".join([*report, f"wrote {arguments.dst}", ""]))
+
+
+if __name__ == "__main__":
+    main()
