@@ -3,7 +3,6 @@
 Module and parameter names are those of the published generators, so that their weights load by name.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -237,18 +236,3 @@ class SPLGenerator(nn.Module):
 
 def reflect_pad(x: Tensor, width: int) -> Tensor:
     return F.pad(x, (width,) * 4, mode="reflect")
-
-
-def spl_state_dict(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The generator's weights in a published checkpoint, which also holds discriminator, teacher and loss.
-
-    Raises ValueError where there is no generator in it.
-    """
-    names = {key: key.replace("module.", "", 1) for key in published}  # DistributedDataParallel's
-    state = {
-        name.removeprefix("generator."): published[key] for key, name in names.items() if name.startswith("generator.")
-    }
-    if not state:
-        some = ", ".join(sorted(published)[:5])
-        raise ValueError(f"no SPL checkpoint: none of its {len(published)} tensors is a generator's ({some})")
-    return state

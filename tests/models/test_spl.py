@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
 from asuka_modules import checkpoints
+from asuka_modules.checkpoints import CheckpointError
 from asuka_modules.spl import (
     SPADE,
     HoleNorm,
@@ -13,8 +15,8 @@ from asuka_modules.spl import (
     SPLConfig,
     SPLGenerator,
     normalize_region,
-    spl_state_dict,
 )
+from training.convert import convert
 
 TINY = SPLConfig(ch=8, feature_dim=5, dense_blocks=2, dense_layers=2, growth=4, recon_blocks=1, middle_blocks=2)
 
@@ -222,19 +224,30 @@ def test_round_trip(tmp_path):
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in generator.state_dict().items())
 
 
-def test_published_checkpoint(tmp_path):
-    """A flat state dict of the three networks that the authors trained side by side, and their loss."""
-    generator = random_generator()
-    published = {f"generator.module.{key}": value for key, value in generator.state_dict().items()}
-    published |= {
+@pytest.fixture
+def published() -> dict[str, Tensor]:
+    """The layout of the published checkpoints: the three networks that were trained side by side, and their loss."""
+    state = random_generator().float().state_dict()
+    return {f"generator.module.{key}": value for key, value in state.items()} | {
         "discriminator.module.conv1.0.weight_orig": torch.zeros(1),
         "tresnet_xL_hold.body.conv1.0.weight": torch.zeros(1),
         "adversarial_loss.real_label": torch.ones(()),
     }
+
+
+def test_published_checkpoint(published, tmp_path):
     torch.save(published, tmp_path / "places2.pth")
-    state = spl_state_dict(torch.load(tmp_path / "places2.pth", weights_only=True))
-    loaded = SPLGenerator(TINY).double()
-    loaded.load_state_dict(state, strict=True)
-    torch.testing.assert_close(loaded(*random_inputs())[0], generator(*random_inputs())[0])
-    with pytest.raises(ValueError, match=r"none of its 1 tensors is a generator's \(unet.weight\)"):
-        spl_state_dict({"unet.weight": torch.zeros(1)})
+    report = convert([tmp_path / "places2.pth"], tmp_path / "places2.safetensors")
+    assert "SPL's training" in report[0]
+    assert "discriminator (1 tensors)" in report[0]
+    loaded = checkpoints.load(tmp_path / "places2.safetensors")["spl"].build()
+    assert loaded.config == TINY
+    inputs = [x.float() for x in random_inputs()]
+    torch.testing.assert_close(loaded(*inputs)[0], random_generator().float()(*inputs)[0])
+
+
+def test_published_checkpoint_with_a_tensor_missing(published, tmp_path):
+    del published["generator.module.middle.1.conv_block.3.bias"]
+    save_file(published, tmp_path / "places2.safetensors")
+    with pytest.raises(CheckpointError, match=r"looks like SPL's training, but missing: middle.1.conv_block.3.bias"):
+        checkpoints.load(tmp_path / "places2.safetensors")["spl"].build()
