@@ -51,6 +51,15 @@ def as_v(model):
     return comfy_extras.nodes_model_advanced.ModelSamplingDiscrete().patch(model, "v_prediction", False)[0]
 
 
+def with_latent_format(model, name: str):
+    """The model with latents of another scale and shift."""
+    import comfy.latent_formats
+
+    model = model.clone()
+    model.add_object_patch("latent_format", getattr(comfy.latent_formats, name)())
+    return model
+
+
 @pytest.fixture(scope="module")
 def unet(extension) -> UNet2DConditionModel:
     return random_unet(4)
@@ -59,7 +68,13 @@ def unet(extension) -> UNet2DConditionModel:
 @pytest.fixture(scope="module")
 def models(unet) -> dict:
     eps = as_model(unet)
-    return {"eps": eps, "v": as_v(eps), "flow": as_flow(eps), "inpainting": as_model(random_unet(9))}
+    return {
+        "eps": eps,
+        "v": as_v(eps),
+        "flow": as_flow(eps),
+        "inpainting": as_model(random_unet(9)),
+        "playground": with_latent_format(eps, "SDXL_Playground_2_5"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +227,26 @@ def test_mask_follows_the_seed_whatever_the_batch(models, inputs, kind):
     assert not torch.equal(soft, find_mask(models[kind], query, reference, inputs.latent, clip="percentile", seed=4)[1])
 
 
+def test_mask_is_the_object_that_an_ideal_model_would_change(models):
+    """The model is told two scenes by number and knows the best estimate of each; the scenes differ by one object of two."""
+    scenes = torch.zeros(2, 4, 32, 32)
+    scenes[:, 1, 18:26, 20:28] = 2.0  # in both
+    scenes[1, 0, 5:14, 4:12] = 1.5
+
+    def best_estimate(_, arguments: dict) -> Tensor:
+        scene = scenes[arguments["c"]["c_crossattn"][:, 0, 0].long()]
+        noise = arguments["timestep"].view(-1, 1, 1, 1) ** 2
+        return (arguments["input"] * 0.2 + scene * noise) / (0.2 + noise)
+
+    model = models["eps"].clone()
+    model.set_model_unet_function_wrapper(best_estimate)
+    prompts = [torch.full((1, 1, 768), float(number)) for number in (0, 1)]
+    for clip in ("mean", "percentile", "none"):
+        mask, _ = find_mask(model, *prompts, scenes[1:], clip=clip, strength=0.5)
+        cells = module("diffedit_decode").reduce_to_cells(mask, (32, 32))
+        assert torch.equal(cells[0, 0], scenes[1, 0] > 0)
+
+
 def test_mask_comes_at_the_size_of_the_photo(models, inputs):
     query, reference, _ = inputs.contexts
     found = find_mask(models["eps"], query, reference, inputs.latent[:1], image=torch.rand(1, 301, 203, 3))
@@ -292,7 +327,7 @@ def half() -> Tensor:
     return mask
 
 
-@pytest.mark.parametrize("kind", ["eps", "v", "flow", "inpainting"])
+@pytest.mark.parametrize("kind", ["eps", "v", "flow", "inpainting", "playground"])
 def test_nothing_changes_outside_of_the_mask(models, inputs, half, kind):
     query, _, empty = inputs.contexts
     _, trajectory, _ = invert(models[kind], empty, inputs.latent)

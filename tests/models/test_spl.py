@@ -21,6 +21,11 @@ from training.convert import convert
 TINY = SPLConfig(ch=8, feature_dim=5, dense_blocks=2, dense_layers=2, growth=4, recon_blocks=1, middle_blocks=2)
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
 def random_generator(config: SPLConfig = TINY) -> SPLGenerator:
     """A generator in double precision whose every weight matters."""
     torch.manual_seed(0)

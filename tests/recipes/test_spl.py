@@ -84,7 +84,7 @@ def test_loss(recipe, teacher_weights):
     reconstruction = 10 * ((filled - image).abs() * weight).mean()
     real, fake = discriminator(image).sigmoid(), discriminator(filled).sigmoid()
     adversarial = -fake.log().mean()
-    judging = (-real.log().mean() - (1 - fake).log().mean()) / 2
+    judging = (-real.log().mean() - (1 - discriminator(filled.detach()).sigmoid()).log().mean()) / 2
     network = timm.create_model("resnet18", features_only=True, out_indices=(2,)).eval()
     network.load_state_dict({k: v for k, v in load_file(teacher_weights).items() if k in network.state_dict()})
     mean, std = (torch.tensor(network.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))
@@ -97,6 +97,13 @@ def test_loss(recipe, teacher_weights):
     torch.testing.assert_close(values["semantic"], semantic.detach())
     torch.testing.assert_close(values["discriminator"], judging.detach())
     torch.testing.assert_close(loss, reconstruction + adversarial + judging + semantic)
+
+    # one step for both, and yet each network learns from its own loss alone
+    loss.backward()
+    for network, own in ((generator, reconstruction + adversarial + semantic), (discriminator, judging)):
+        expected = torch.autograd.grad(own, list(network.parameters()), retain_graph=True)
+        for parameter, gradient in zip(network.parameters(), expected, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-3)
 
 
 def test_gradients_reach_what_each_loss_is_for(recipe):
