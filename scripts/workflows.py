@@ -77,7 +77,7 @@ def remove_object(g: Graph) -> None:
 
 
 def prior_from_spl(g: Graph) -> None:
-    g.note(0, PRIOR_FROM_SPL, 420)
+    g.note(0, PRIOR_FROM_SPL, 360)
     photo = g.node("LoadImage", 0, "Photo, the hole painted in the mask editor", image="asuka_sample.png")
     checkpoint, asuka = load_models(g)
     spl = g.node("ASUKA_Load", 1, "Load ASUKA: SPL", file="asuka-miniature-spl.safetensors")
@@ -89,7 +89,7 @@ def prior_from_spl(g: Graph) -> None:
 
 
 def remove_by_text(g: Graph) -> None:
-    g.note(0, REMOVE_BY_TEXT, 560)
+    g.note(0, REMOVE_BY_TEXT, 420)
     photo = g.node("LoadImage", 0, "Photo", image="asuka_sample.png")
     checkpoint, asuka = load_models(g)
     goes = g.node("CLIPTextEncode", 1, "What goes", text="a dog", clip=checkpoint[1])
@@ -112,7 +112,7 @@ def remove_by_text(g: Graph) -> None:
 
 
 def edit_by_text(g: Graph) -> None:
-    g.note(0, EDIT_BY_TEXT, 480)
+    g.note(0, EDIT_BY_TEXT, 360)
     photo = g.node("LoadImage", 0, "Photo", image="asuka_sample.png")
     checkpoint = g.node("CheckpointLoaderSimple", 1, models=[SD15], ckpt_name=SD15["name"])
     there = g.node("CLIPTextEncode", 1, "What is there", text="a dog", clip=checkpoint[1])

@@ -193,15 +193,12 @@ def test_baseline_and_table(recipe, photos, masks, tmp_path):
     assert "| plain U-Net |" in (tmp_path / "table" / "results.md").read_text()
 
 
-def test_configs():
-    full = config.read(spl.SPLRecipe, CONFIGS / "places2" / "spl.yaml")
-    assert full.model == SPLConfig()
+def test_miniature_is_small_and_its_baseline_as_large():
     small = config.read(spl.SPLRecipe, CONFIGS / "miniature" / "spl.yaml")
-    baseline = config.read(spl.SPLRecipe, CONFIGS / "miniature" / "spl_unet.yaml")
+    baseline = config.read(spl.SPLRecipe, CONFIGS / "miniature" / "spl-unet.yaml")
     with torch.device("meta"):
         networks = SPLGenerator(small.model), plain_unet.PlainUNet(baseline.unet_width)
     sizes = [sum(p.numel() for p in network.parameters()) for network in networks]
     assert 2 * sizes[0] < 8e6  # bytes in fp16
     assert sizes[1] == pytest.approx(sizes[0], rel=0.01)
     assert (small.run, small.data) == (replace(baseline.run, out=small.run.out), baseline.data)
-    config.read(spl_table.TableRecipe, CONFIGS / "miniature" / "spl_table.yaml")
