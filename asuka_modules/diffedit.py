@@ -17,7 +17,7 @@ def normalize_map(difference: Tensor, clip: str, ratio: float = 3.0) -> Tensor:
     """
     flat = difference.flatten(1)
     if clip == "mean":
-        high = ratio * flat.mean(1, keepdim=True)
+        high = ratio * flat.mean(1, keepdim=True)  # deviates: diffusers takes the mean over the whole batch
         low = torch.zeros_like(high)
     elif clip == "percentile":
         low, high = flat.quantile(flat.new_tensor([0.01, 0.99]), dim=1).unsqueeze(-1)

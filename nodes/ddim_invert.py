@@ -76,7 +76,7 @@ class ASUKA_DDIMInvert(io.ComfyNode):
         guider = comfy.samplers.CFGGuider(model)
         guider.inner_set_conds({"positive": conditioning})
         callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
-        noisy = guider.sample(torch.zeros_like(latent), latent, inversion, sigmas.flip(0), callback=callback)
+        noisy = guider.sample(torch.zeros_like(latent), latent, inversion, sigmas.flip(0), callback=callback, seed=0)
         latent_format = type(model.get_model_object("latent_format")).__name__
         trajectory = Trajectory(sigmas, torch.stack(inversion.latents[::-1]), latent, latent_format)
         return io.NodeOutput({"samples": to_intermediate(noisy)}, trajectory, sigmas)
@@ -96,7 +96,7 @@ class Inversion(comfy.samplers.Sampler):
         for i in range(len(sigmas) - 1):
             comfy.model_management.throw_exception_if_processing_interrupted()
             sigma, after = sigmas[i], sigmas[i + 1]
-            level = after if self.at_next else sigma.clamp_min(sampling.sigma_min)  # never 0
+            level = after if self.at_next else sigma.clamp_min(float(sampling.sigma_min))  # never 0
             # the model shall see the same input at either level; it scales by the level it is told
             x_in = x * input_scale(sampling, sigma) / input_scale(sampling, level)
             denoised = guider(x_in, level.expand(len(x)), **extra_args)

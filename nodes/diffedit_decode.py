@@ -60,7 +60,7 @@ class ASUKA_DiffEditDecode(io.ComfyNode):
         guider.set_cfg(cfg)
         callback = latent_preview.prepare_callback(model, len(trajectory.sigmas) - 1)
         decoding = MaskedDecoding(trajectory.latents, mask)
-        edited = guider.sample(torch.zeros_like(latent), latent, decoding, trajectory.sigmas, callback=callback)
+        edited = guider.sample(torch.zeros_like(latent), latent, decoding, trajectory.sigmas, callback=callback, seed=0)
         edited = to_intermediate(edited)
         return io.NodeOutput({"samples": torch.where(mask.to(edited.device), edited, latent.to(edited))})
 

@@ -48,13 +48,12 @@ class ASUKA_InpaintSPL(io.ComfyNode):
 
     @classmethod
     def execute(cls, spl: Network, image: Tensor, mask: Tensor, resolution: int) -> io.NodeOutput:
-        mm = comfy.model_management
+        mm, config = comfy.model_management, require(spl).config
         image, mask = inpaint_inputs(image, mask)
         h, w = image.shape[-2:]
         scale = min(1.0, resolution / max(h, w))
         size = max(1, round(h * scale)), max(1, round(w * scale))
-        require(spl)
-        memory = int(size[0] * size[1] * spl.config.ch * 4 * 24)  # fp32, seen at twice the size
+        memory = int(size[0] * size[1] * config.ch * 4 * 24)  # fp32, seen at twice the size
         progress = comfy.utils.ProgressBar(len(image))
         filled = []
         for i in range(len(image)):
