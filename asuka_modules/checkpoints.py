@@ -15,6 +15,7 @@ from . import layouts
 from .alignment import Alignment, AlignmentConfig
 from .decoder import DecoderConfig, HarmonizingDecoder
 from .mae import MAE, MAEConfig
+from .spl import SPLConfig, SPLGenerator
 
 FORMAT = 1
 PARTS = {  # name of the part in a file -> network, its config
@@ -22,6 +23,7 @@ PARTS = {  # name of the part in a file -> network, its config
     "alignment": (Alignment, AlignmentConfig),
     "alignment_pooled": (Alignment, AlignmentConfig),  # FLUX: its tokens' mean is the pooled vector
     "decoder": (HarmonizingDecoder, DecoderConfig),
+    "spl": (SPLGenerator, SPLConfig),
 }
 
 

@@ -15,7 +15,9 @@ PREVIEW = {
     "SaveImage": 330,
     "PreviewImage": 300,
     "ASUKA_MAEPriorEncode": 260,
-}  # height of the picture
+    "MaskPreview": 280,
+    "CLIPTextEncode": 60,
+}  # height of the picture or the text
 
 
 @dataclass
@@ -96,9 +98,9 @@ class Graph:
             for name, value in node.inputs.items():
                 if isinstance(value, tuple):
                     targets[node.id, name] = link = len(links) + 1
-                    slots = [k for k, spec in self.schema(node.kind).items() if not is_widget(spec)]
+                    slot = list(self.schema(node.kind)).index(name)
                     kind = self.info[value[0].kind]["output"][value[1]]
-                    links.append([link, value[0].id, value[1], node.id, slots.index(name), kind])
+                    links.append([link, value[0].id, value[1], node.id, slot, kind])
         bottoms: dict[int, int] = {}
         nodes = []
         for order, node in enumerate(self.nodes):
@@ -154,9 +156,13 @@ class Graph:
         return {
             **common,
             "inputs": [
-                {"name": name, "type": spec[0], "link": targets.get((node.id, name))}
+                {
+                    "name": name,
+                    "type": "COMBO" if isinstance(spec[0], list) else spec[0],
+                    **({"widget": {"name": name}} if is_widget(spec) else {}),
+                    "link": targets.get((node.id, name)),
+                }
                 for name, spec in self.schema(node.kind).items()
-                if not is_widget(spec)
             ],
             "outputs": [
                 {"name": name, "type": kind, "links": [link[0] for link in links if link[1:3] == [node.id, i]]}

@@ -35,9 +35,10 @@ def test_workflow_loads_without_missing_nodes_and_gives_the_api_workflow(page, p
     page.evaluate("(w) => window.app.loadGraphData(w, true, true, 'test.json')", json.loads(path.read_text()))
     nodes = page.evaluate(
         "() => window.app.graph._nodes.map(n => ({type: n.type, known: n.type in LiteGraph.registered_node_types,"
-        " red: !!n.has_errors, x: n.pos[0], y: n.pos[1], w: n.size[0], h: n.size[1]}))"
+        " red: !!n.has_errors && !n.properties.models, x: n.pos[0], y: n.pos[1], w: n.size[0], h: n.size[1]}))"
     )
     assert nodes
+    # a model that has to be downloaded is missing here, and its node says where from
     assert [n["type"] for n in nodes if not n["known"] or n["red"]] == []
     prompt = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     shipped = json.loads((ROOT / "workflows" / "api" / path.name).read_text())

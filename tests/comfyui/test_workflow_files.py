@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tomllib
-from comfy_server import ROOT, Server
+from comfy_server import ROOT, WEIGHTS, Server
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -109,11 +109,15 @@ def test_every_node_says_which_pack_it_needs(graph):
 
 
 def test_every_model_says_where_it_comes_from(graph, object_info):
-    """A model has the name its widget shows. Where ComfyUI offers a download, it must be of just that file."""
+    """A model has the name its widget shows. Where ComfyUI offers a download, it must be of just that file.
+
+    The miniature comes with the repository.
+    """
+    miniature = {name for names in WEIGHTS.values() for name in names}
     for node in executed(graph):
         files = {value for value in node["widgets_values"] if str(value).endswith((".safetensors", ".ckpt"))}
         models = node["properties"].get("models", [])
-        assert files == {model["name"] for model in models}, node["type"]
+        assert files - miniature == {model["name"] for model in models}, node["type"]
         for model in models:
             assert model["directory"] in {"asuka", "checkpoints", "diffusion_models", "text_encoders", "vae"}
             assert model["url"].startswith("https://")
