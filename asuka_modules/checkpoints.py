@@ -82,6 +82,7 @@ def save(path: str | os.PathLike, parts: Mapping[str, nn.Module], info: Mapping[
     described = {"format": FORMAT, "parts": {name: asdict(network.config) for name, network in parts.items()}}
     temporary = path.with_name(path.name + ".tmp")
     save_file(tensors, temporary, metadata={"asuka": json.dumps(described), **info})
+    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
     os.replace(temporary, path)
 
 

@@ -16,7 +16,8 @@ from diffusers import (
 from torch import Tensor
 
 from training.base.unet import DescribedUNet
-from training.sd import SCALE, unet_to_ldm
+from training.ldm_names import unet_to_ldm
+from training.sd import SCALE
 
 STEPS, RATIO, CELLS = 5, 0.8, 8
 T481 = 481 / 999  # the strength at which ComfyUI's noise level is that of diffusers' timestep 481

@@ -36,6 +36,7 @@ def save_base(path: str | Path, autoencoder: AutoencoderTiny, model: DescribedUN
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
     temporary = Path(f"{path}.tmp")
     save_file(tensors, temporary, metadata={"modelspec.architecture": "stable-diffusion-v1-inpainting"})
+    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
     os.replace(temporary, path)
 
 
