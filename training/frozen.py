@@ -5,12 +5,15 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from asuka_modules.checkpoints import CheckpointError
+
 from .base.checkpoint import ASUKA, UNET, VAE, load_base
+from .convert import PICKLES, read_pickle
 from .ldm_names import unet_to_ldm, vae_to_ldm
 from .sd import LatentDiffusion
 
@@ -32,27 +35,29 @@ def load_frozen(path: str | Path) -> LatentDiffusion:
         base = load_folder(path)
     elif not path.is_file():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    elif is_miniature(path):
-        autoencoder, model = load_base(path)
-        base = LatentDiffusion(model.unet, autoencoder, model.description.empty_context)
     else:
-        base = load_single_file(path)
+        tensors = read_tensors(path)
+        base = load_miniature(path) if f"{ASUKA}empty_context" in tensors else load_single_file(tensors, path)
     return base.float().requires_grad_(False).eval()
 
 
-def is_miniature(path: Path) -> bool:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, from safetensors or (weights only) from a pickle. Raises BaseModelError."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return f"{ASUKA}empty_context" in file.keys()  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
+        return read_pickle(path) if path.suffix in PICKLES else load_file(path)
+    except (CheckpointError, SafetensorError) as error:
         raise BaseModelError(
-            f"{path}: not a readable safetensors file ({error}); a checkpoint as ComfyUI loads it was expected"
+            f"{path}: not readable ({error}); a checkpoint as ComfyUI loads it was expected"
         ) from error
 
 
-def load_single_file(path: Path) -> LatentDiffusion:
+def load_miniature(path: Path) -> LatentDiffusion:
+    autoencoder, model = load_base(path)
+    return LatentDiffusion(model.unet, autoencoder, model.description.empty_context)
+
+
+def load_single_file(tensors: Mapping[str, Tensor], path: Path) -> LatentDiffusion:
     """An SD-1.5 inpainting checkpoint as ComfyUI's Load Checkpoint takes it, with its CLIP text encoder."""
-    tensors = load_file(path)
     channels = tensors.get(f"{UNET}input_blocks.0.0.weight", torch.empty(0, 0)).shape[1]
     if channels != 9:
         found = f"a U-Net with {channels} input channels" if channels else "no U-Net"

@@ -84,14 +84,15 @@ def test_names_are_those_that_diffusers_reads(networks, single_file):
 
 
 @torch.no_grad()
-def test_single_file_and_folder_give_the_same_model(networks, single_file, tmp_path):
+def test_single_files_and_folder_give_the_same_model(networks, single_file, tmp_path):
     unet, vae, text = networks
     for name, network in (("unet", unet), ("vae", vae), ("text_encoder", text)):
         network.save_pretrained(tmp_path / "folder" / name)
     image = torch.rand(1, 3, 64, 64)
     ids = torch.tensor([[49406] + [49407] * 76])
     expected = vae.encode(image * 2 - 1).latent_dist.mean * 0.18215
-    for path in (single_file, tmp_path / "folder"):
+    torch.save({"state_dict": load_file(single_file), "global_step": 1}, tmp_path / "sd.ckpt")
+    for path in (single_file, tmp_path / "sd.ckpt", tmp_path / "folder"):
         base = load_frozen(path)
         torch.testing.assert_close(base.encode(image), expected)
         torch.testing.assert_close(base.decode(expected), vae.decode(expected / 0.18215).sample / 2 + 0.5)
@@ -174,7 +175,7 @@ def test_what_is_no_inpainting_checkpoint_is_named(single_file, tmp_path):
         with pytest.raises(BaseModelError, match=message):
             load_frozen(tmp_path / name)
     (tmp_path / "text.safetensors").write_text("not a checkpoint")
-    with pytest.raises(BaseModelError, match=r"text.safetensors: not a readable safetensors file"):
+    with pytest.raises(BaseModelError, match=r"text.safetensors: not readable"):
         load_frozen(tmp_path / "text.safetensors")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load_frozen(tmp_path / "nowhere")
