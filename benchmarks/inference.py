@@ -5,8 +5,6 @@ python -m benchmarks.inference --out benchmarks/results/inference-cpu.json
 
 import argparse
 import json
-import platform
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from asuka_modules.mae import MAE, VIT_L
 from asuka_modules.masking import hidden_patches
 from training.frozen import sd15_unet, sd15_vae
 
+from .machine import describe
 from .timing import medians
 
 SIZE, STEPS = 512, 25
@@ -134,16 +133,10 @@ def main() -> None:
     result = {
         "seconds": seconds,
         "ratios": ratios(seconds),
-        "device": torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
         "dtype": str(dtype).removeprefix("torch."),
-        "torch": torch.__version__,
         "size": SIZE,
         "repeats": arguments.repeats,
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip(),
+        **describe(),
     }
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -18,7 +18,7 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
-from training.base.checkpoint import taesd_keys
+from training.ldm_names import taesd_to_ldm
 
 WIDTH = 128  # of a head: its axes 16 + 56 + 56 are fixed, the number of heads is not
 TEXT = 64  # width of the text tokens, in place of T5's 4096
@@ -97,7 +97,7 @@ def models(server: Server) -> Path:
     save_file(flux_fill(), models / "diffusion_models" / "flux1-fill-dev.safetensors")
     torch.manual_seed(0)
     autoencoder = AutoencoderTiny(latent_channels=16)
-    keys = taesd_keys(autoencoder)
+    keys = taesd_to_ldm(autoencoder)
     tensors = {keys[key]: value for key, value in autoencoder.state_dict().items()}
     save_file(tensors | {"vae_scale": torch.tensor(0.3611), "vae_shift": torch.tensor(0.1159)}, models / "vae" / "ae.safetensors")  # fmt: skip
     checkpoints.save(models / "asuka" / "asuka-flux-fill.safetensors", asuka_flux())
