@@ -5,8 +5,9 @@ from comfy_api.latest import ComfyExtension, io
 from .align import ASUKA_AlignConditioning
 from .decode import ASUKA_HarmonizingVAEDecode
 from .load import ASUKA_Load, register_model_folder
-from .prepare import ASUKA_InpaintPrepare, ASUKA_InpaintStitch
+from .prepare import ASUKA_InpaintPrepare
 from .prior import ASUKA_MAEPriorEncode
+from .stitch import ASUKA_InpaintStitch
 
 
 class ASUKAExtension(ComfyExtension):
