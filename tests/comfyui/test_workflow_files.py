@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import tomllib
+import workflow_graph
 from comfy_server import ROOT, Server
+
+import workflows
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSIONS = {"comfy-core": "0.30.0", PROJECT["name"]: PROJECT["version"]}
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 DOWNLOADABLE = ("https://huggingface.co/", "https://civitai.com/")  # ComfyUI offers a button for these alone
 TITLE_HEIGHT = 30  # above a node's position
 
@@ -42,16 +45,13 @@ def declared_inputs(definition: dict) -> dict[str, tuple[str, dict]]:
 
 
 def widget_values(node: dict, definition: dict) -> dict:
-    """name -> value of a node's widgets; ComfyUI puts one more behind a seed and behind an image that can be uploaded."""
-    names = []
+    """name -> value of a node's widgets; ComfyUI puts one more behind a seed, and last the button of a file to upload."""
+    names, uploads = [], False
     for name, (kind, options) in declared_inputs(definition).items():
         if kind in WIDGETS:
-            extra = {
-                "control_after_generate": bool(options.get("control_after_generate")),
-                "upload": bool(options.get("image_upload")),
-            }
-            names += [name, *(label for label, there in extra.items() if there)]
-    return dict(zip(names, node["widgets_values"], strict=True))
+            names += [name] + ["control_after_generate"] * bool(options.get("control_after_generate"))
+            uploads |= any(options.get(f"{medium}_upload") for medium in ("image", "video"))
+    return dict(zip(names + ["upload"] * uploads, node["widgets_values"], strict=True))
 
 
 def executed(graph: dict) -> list[dict]:
@@ -135,3 +135,22 @@ def test_a_note_tells_what_to_download(graph):
         for model in node["properties"].get("models", []):
             assert model["name"] in notes
             assert model["directory"] in notes
+
+
+@pytest.mark.parametrize("describe", workflows.WORKFLOWS, ids=lambda describe: describe.__name__)
+def test_files_are_what_their_description_gives(describe, object_info, tmp_path):
+    graph = workflow_graph.Graph(describe.__name__, object_info)
+    describe(graph)
+    graph.write(tmp_path)
+    for name in (f"{describe.__name__}.json", f"api/{describe.__name__}.json"):
+        written, shipped = (json.loads((folder / name).read_text()) for folder in (tmp_path, ROOT / "workflows"))
+        assert written == shipped, "run scripts/workflows.sh"
+
+
+def test_samples_that_workflows_open_are_shipped(path):
+    twin = json.loads((path.parent / "api" / path.name).read_text())
+    for node in twin.values():
+        for name in ("image", "file", "folder"):
+            value = node["inputs"].get(name)
+            if isinstance(value, str) and node["class_type"].startswith("Load"):
+                assert (path.parent / "samples" / value).exists()
