@@ -101,27 +101,35 @@ class Graph:
             prompt[str(node.id)] = {"class_type": node.kind, "inputs": inputs, "_meta": {"title": title}}
         return prompt
 
-    def page(self) -> dict:
-        """The format of the page, which carries layout, notes and where models come from."""
-        links, targets = [], {}
+    def links(self) -> list[list]:
+        """[id, source node, its output, target node, its slot, type] of every connection."""
+        links = []
         for node in self.nodes:
             for name, value in node.inputs.items():
                 if isinstance(value, tuple):
-                    targets[node.id, name] = link = len(links) + 1
                     kind = self.info[value[0].kind]["output"][value[1]]
-                    links.append([link, value[0].id, value[1], node.id, self.slots(node.kind).index(name), kind])
+                    slot = self.slots(node.kind).index(name)
+                    links.append([len(links) + 1, value[0].id, value[1], node.id, slot, kind])
+        return links
+
+    def page_nodes(self, links: list[list]) -> list[dict]:
         bottoms: dict[int, int] = {}
         nodes = []
         for order, node in enumerate(self.nodes):
             y = bottoms.get(node.column, 0)
             bottoms[node.column] = y + node.height + TITLE + GAP
-            nodes.append(self.page_node(node, order, y, links, targets))
+            nodes.append(self.page_node(node, order, y, links))
+        return nodes
+
+    def page(self) -> dict:
+        """The format of the page, which carries layout, notes and where models come from."""
+        links = self.links()
         return {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK}/{self.name}")),
+            "id": identifier(self.name),
             "revision": 0,
             "last_node_id": max(node.id for node in self.nodes),
             "last_link_id": len(links),
-            "nodes": nodes,
+            "nodes": self.page_nodes(links),
             "links": links,
             "groups": [],
             "config": {},
@@ -129,7 +137,7 @@ class Graph:
             "version": 0.4,
         }
 
-    def page_node(self, node: Node, order: int, y: int, links: list, targets: dict) -> dict:
+    def page_node(self, node: Node, order: int, y: int, links: list[list]) -> dict:
         common = {
             "id": node.id,
             "type": node.kind,
@@ -163,7 +171,10 @@ class Graph:
             value = node.inputs.get(name)
             widgets.append(default(spec) if value is None or isinstance(value, tuple) else value)
             widgets += ["fixed"] * after_generate(spec)
-        slots = [self.page_slot(node, name, targets) for name in self.slots(node.kind)]
+        targets = {link[4]: link[0] for link in links if link[3] == node.id}
+        slots = [
+            {**self.page_slot(node.kind, name), "link": targets.get(i)} for i, name in enumerate(self.slots(node.kind))
+        ]
         if any(uploads(spec) for spec in self.schema(node.kind).values()):
             widgets.append("image")
             slots.append({"name": "upload", "type": "IMAGEUPLOAD", "widget": {"name": "upload"}, "link": None})
@@ -179,18 +190,21 @@ class Graph:
             "widgets_values": widgets,
         }
 
-    def page_slot(self, node: Node, name: str, targets: dict) -> dict:
-        spec = self.schema(node.kind)[name]
+    def page_slot(self, kind: str, name: str) -> dict:
+        spec = self.schema(kind)[name]
         slot = {"name": name, "type": "COMBO" if isinstance(spec[0], list) else spec[0]}
-        if is_widget(spec):
-            slot["widget"] = {"name": name}
-        return {**slot, "link": targets.get((node.id, name))}
+        return slot | ({"widget": {"name": name}} if is_widget(spec) else {})
 
     def write(self, folder: Path) -> None:
         """Writes <folder>/<name>.json for the page and <folder>/api/<name>.json for scripts."""
         (folder / "api").mkdir(parents=True, exist_ok=True)
         (folder / f"{self.name}.json").write_text(json.dumps(self.page(), indent=1) + "\n")
         (folder / "api" / f"{self.name}.json").write_text(json.dumps(self.api(), indent=1) + "\n")
+
+
+def identifier(name: str) -> str:
+    """The same UUID each time, so that writing anew changes nothing."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK}/{name}"))
 
 
 def options(spec: list) -> dict:

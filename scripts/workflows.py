@@ -9,6 +9,7 @@ from pathlib import Path
 
 import workflow_notes as notes
 from comfy_server import ROOT, Server, make_base
+from workflow_blueprint import Blueprint
 from workflow_graph import Graph, Node
 
 PAINTED = "Photo with a painted hole"
@@ -200,6 +201,30 @@ def mae_preview(g: Graph) -> None:
     g.node("SaveImage", 2, images=prior[1], filename_prefix="mae")
 
 
+def asuka_inpaint(object_info: dict) -> Blueprint:
+    """The quick start behind one box."""
+    g = Blueprint(
+        "ASUKA Inpaint",
+        object_info,
+        "Replaces the hole with background, without a prompt: prior, alignment, sampling, harmonizing decode, stitch.",
+        ["asuka", "inpaint", "object removal", "remove object", "erase"],
+    )
+    checkpoint, asuka = miniature(g, 0)
+    prepared = g.node("ASUKA_InpaintPrepare", 0, resolution=256)
+    aligned = align(g, 1, asuka, prepared)
+    sampled = sample(g, 2, checkpoint, condition(g, 2, aligned, checkpoint[2], prepared))
+    decoded = decode(g, 3, asuka, sampled, prepared)
+    stitched = g.node("ASUKA_InpaintStitch", 3, stitch=prepared[3], image=decoded[0])
+    for name in ("image", "mask", "resolution", "context", "grow"):
+        g.expose(prepared, name)
+    for name in ("seed", "steps"):
+        g.expose(sampled, name)
+    g.expose(checkpoint, "ckpt_name", "checkpoint")
+    g.expose(asuka, "file", "asuka")
+    g.result = stitched[0]
+    return g
+
+
 WORKFLOWS = [
     remove_object,
     asuka_and_plain_sd,
@@ -291,6 +316,7 @@ def main() -> None:
         graph = Graph(describe.__name__, object_info)
         describe(graph)
         graph.write(ROOT / "workflows")
+    asuka_inpaint(object_info).write(ROOT / "subgraphs")
 
 
 if __name__ == "__main__":

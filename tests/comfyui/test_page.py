@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import bounds, find_browser, load, open_page, place_models, show
 from comfy_server import ROOT, Server
-from graphs import photo, put_image
+from graphs import ellipse, photo, put_image, read
 from playwright.sync_api import Page
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
@@ -70,3 +71,35 @@ def test_page_saves_what_was_shipped(page, path: Path):
 def test_workflows_are_offered_as_templates(server):
     offered = server.get("/workflow_templates")
     assert sorted(offered["asuka-inpaint"]) == [path.stem for path in WORKFLOWS]
+
+
+def test_blueprint_is_one_box_that_runs(server, page):
+    """Added from the node library, between a photo and a saved picture; an invalid blueprint greets every user with a red box."""
+    assert page.locator(".p-toast-message").all_inner_texts() == []
+    page.evaluate("() => window.app.graph.clear()")
+    page.keyboard.press("n")
+    page.locator('input[placeholder^="Search"]').first.fill("ASUKA Inpaint")
+    page.get_by_text("ASUKA Inpaint", exact=True).first.click()
+    page.mouse.click(1000, 300)
+    page.wait_for_function("window.app.graph._nodes.length == 1")
+    page.screenshot(path=SCREENSHOTS / "blueprint.png")
+    page.keyboard.press("n")
+    page.evaluate(
+        """() => {
+            const [box] = window.app.graph._nodes
+            const [photo, saved] = ["LoadImage", "SaveImage"].map(name => window.app.graph.add(LiteGraph.createNode(name)))
+            photo.widgets.find(w => w.name == "image").value = "blueprint.png"
+            box.widgets.find(w => w.name == "steps").value = 1
+            photo.connect(0, box, "image")
+            photo.connect(1, box, "mask")
+            box.connect(0, saved, "images")
+        }"""
+    )
+    pixels, hole = photo(120, 100), ellipse(120, 100)
+    put_image(server, "blueprint.png", pixels, hole)
+    prompt = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    assert len(prompt) == 11
+    outputs = server.run(prompt)
+    result = read(server, outputs, next(key for key in prompt if prompt[key]["class_type"] == "SaveImage"))
+    assert np.array_equal(result[~hole], pixels[~hole])
+    assert not np.array_equal(result[hole], pixels[hole])

@@ -147,6 +147,13 @@ def test_files_are_what_their_description_gives(describe, object_info, tmp_path)
         assert written == shipped, "run scripts/workflows.sh"
 
 
+def test_blueprint_is_what_its_description_gives(object_info, tmp_path):
+    workflows.asuka_inpaint(object_info).write(tmp_path)
+    written, shipped = (list(folder.glob("*.json")) for folder in (tmp_path, ROOT / "subgraphs"))
+    assert [path.name for path in shipped] == [path.name for path in written]
+    assert shipped[0].read_text() == written[0].read_text(), "run scripts/workflows.sh"
+
+
 def test_samples_that_workflows_open_are_shipped(path):
     twin = json.loads((path.parent / "api" / path.name).read_text())
     for node in twin.values():
