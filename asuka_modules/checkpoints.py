@@ -15,6 +15,7 @@ from . import layouts
 from .alignment import Alignment, AlignmentConfig
 from .decoder import DecoderConfig, HarmonizingDecoder
 from .mae import MAE, MAEConfig
+from .spl import SPLConfig, SPLGenerator
 
 FORMAT = 1
 PARTS = {  # name of the part in a file -> network, its config
@@ -22,6 +23,7 @@ PARTS = {  # name of the part in a file -> network, its config
     "alignment": (Alignment, AlignmentConfig),
     "alignment_pooled": (Alignment, AlignmentConfig),  # FLUX: its tokens' mean is the pooled vector
     "decoder": (HarmonizingDecoder, DecoderConfig),
+    "spl": (SPLGenerator, SPLConfig),
 }
 
 
@@ -80,6 +82,7 @@ def save(path: str | os.PathLike, parts: Mapping[str, nn.Module], info: Mapping[
     described = {"format": FORMAT, "parts": {name: asdict(network.config) for name, network in parts.items()}}
     temporary = path.with_name(path.name + ".tmp")
     save_file(tensors, temporary, metadata={"asuka": json.dumps(described), **info})
+    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
     os.replace(temporary, path)
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from .alignment import AlignmentConfig
 from .decoder import DecoderConfig
 from .mae import MAEConfig
+from .spl import SPLConfig
 
-Config = MAEConfig | AlignmentConfig | DecoderConfig
+Config = MAEConfig | AlignmentConfig | DecoderConfig | SPLConfig
 State = Mapping[str, Tensor]
 
 GRID = 16  # patches along a side of the prior
@@ -224,6 +225,26 @@ def alignment_config(state: State) -> AlignmentConfig:
     )
 
 
+# SPL
+
+
+def from_trained_spl(tensors: State) -> dict[str, Tensor]:
+    """The release is the whole training, each network in DistributedDataParallel; under our names is the generator."""
+    return rename(tensors, {"generator.module.": ""})
+
+
+def spl_config(state: State) -> SPLConfig:
+    return SPLConfig(
+        ch=len(state["encoder_conv1.weight"]),
+        feature_dim=len(state["feature_mapping.weight"]),
+        dense_blocks=count(state, "rdbs."),
+        dense_layers=count(state, "rdbs.0.layers."),
+        growth=len(state["rdbs.0.layers.0.conv.weight"]),
+        recon_blocks=count(state, "feature_recon."),
+        middle_blocks=count(state, "middle."),
+    )
+
+
 SEQUENTIAL_ALIGNMENT = ("0.weight", "1.linear1.weight", "1.norm.query_norm.scale")
 
 LAYOUTS = (
@@ -274,6 +295,14 @@ LAYOUTS = (
         convert=from_sequential_alignment,
         config=alignment_config,
         drop=(".modulation.",),
+    ),
+    Layout(
+        name="SPL's training",
+        part="spl",
+        keys=("generator.module.encoder_sm_out.weight", "generator.module.feature_mapping.weight"),
+        convert=from_trained_spl,
+        config=spl_config,
+        keep=("generator.",),
     ),
 )
 

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from asuka_modules.alignment import SELF4, Alignment
@@ -19,6 +18,7 @@ from asuka_modules.decoder import BASE, HarmonizingDecoder
 from asuka_modules.layers import Block, merge_heads, split_heads
 from asuka_modules.mae import MAE, VIT_L
 from asuka_modules.masking import hidden_patches
+from training.frozen import sd15_unet, sd15_vae
 
 from .timing import medians
 
@@ -85,14 +85,7 @@ def measure_prior(image: Tensor, repeats: int) -> dict[str, float]:
 
 def measure_decode(image: Tensor, repeats: int) -> dict[str, float]:
     decoder = HarmonizingDecoder(BASE).to(image).eval()
-    vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-    )
-    vae = vae.to(image).eval()
+    vae = sd15_vae().to(image).eval()
     latent = torch.randn(1, 4, SIZE // 8, SIZE // 8).to(image)
     calls = {
         "harmonizing decode": partial(decoder, latent, image, hole(0.4).to(image)),
@@ -102,7 +95,7 @@ def measure_decode(image: Tensor, repeats: int) -> dict[str, float]:
 
 
 def measure_unet(image: Tensor, repeats: int) -> dict[str, float]:
-    unet = UNet2DConditionModel(sample_size=64, in_channels=9, cross_attention_dim=768).to(image).eval()
+    unet = sd15_unet().to(image).eval()
     model_input = torch.randn(1, 9, SIZE // 8, SIZE // 8).to(image)
     context, timestep = torch.randn(1, 256, 768).to(image), torch.tensor([500], device=image.device)
     return medians({"U-Net step": partial(unet, model_input, timestep, context)}, image.device, repeats)

@@ -3,10 +3,15 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .align import ASUKA_AlignConditioning
+from .clean_mask import ASUKA_CleanMask
+from .ddim_invert import ASUKA_DDIMInvert
 from .decode import ASUKA_HarmonizingVAEDecode
+from .diffedit_decode import ASUKA_DiffEditDecode
+from .diffedit_mask import ASUKA_DiffEditMask
 from .load import ASUKA_Load, register_model_folder
 from .prepare import ASUKA_InpaintPrepare
 from .prior import ASUKA_MAEPriorEncode
+from .spl import ASUKA_InpaintSPL
 from .stitch import ASUKA_InpaintStitch
 
 
@@ -22,6 +27,11 @@ class ASUKAExtension(ComfyExtension):
             ASUKA_AlignConditioning,
             ASUKA_HarmonizingVAEDecode,
             ASUKA_InpaintStitch,
+            ASUKA_DiffEditMask,
+            ASUKA_CleanMask,
+            ASUKA_DDIMInvert,
+            ASUKA_DiffEditDecode,
+            ASUKA_InpaintSPL,
         ]
 
 

@@ -31,8 +31,8 @@ class ASUKA_Load(io.ComfyNode):
             node_id="ASUKA_Load",
             display_name="Load ASUKA",
             category="ASUKA",
-            description="Loads ASUKA weights, all three networks or one of them, and what others published: Asymmetric VQGAN decoders, MAEs.",
-            search_aliases=["asuka loader", "inpaint model", "object removal", "mae", "remove object"],
+            description="Loads ASUKA weights, all networks or one of them, and what others published: Asymmetric VQGAN decoders, MAEs, SPL.",
+            search_aliases=["asuka loader", "inpaint model", "object removal", "mae", "remove object", "load spl"],
             inputs=[
                 io.Combo.Input(
                     "file",
@@ -44,6 +44,7 @@ class ASUKA_Load(io.ComfyNode):
                 sockets.MAE.Output("mae", tooltip="For MAE Prior Encode."),
                 sockets.Alignment.Output("alignment", tooltip="For ASUKA Align Conditioning."),
                 sockets.Decoder.Output("decoder", tooltip="For Harmonizing VAE Decode."),
+                sockets.SPL.Output("spl", tooltip="For Inpaint (SPL)."),
             ],
         )
 
@@ -63,11 +64,11 @@ class ASUKA_Load(io.ComfyNode):
         mm = comfy.model_management
         parts = checkpoints.load(folder_paths.get_full_path_or_raise(FOLDER, file))
         devices = dict.fromkeys(checkpoints.PARTS, (mm.get_torch_device(), mm.unet_offload_device()))
-        devices["decoder"] = mm.vae_device(), mm.vae_offload_device()
+        devices["decoder"] = devices["spl"] = mm.vae_device(), mm.vae_offload_device()
         networks = {name: Network(part, *devices[name]) for name, part in parts.items()}
         if "alignment" in networks:
             networks["alignment"].pooled = networks.get("alignment_pooled")
         found = " and ".join(networks)
         return io.NodeOutput(
-            *(networks.get(name) or Missing(name, file, found) for name in ("mae", "alignment", "decoder"))
+            *(networks.get(name) or Missing(name, file, found) for name in ("mae", "alignment", "decoder", "spl"))
         )

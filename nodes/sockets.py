@@ -1,7 +1,8 @@
 """What travels between our nodes.
 
-ASUKA_MAE, ASUKA_ALIGNMENT and ASUKA_DECODER carry a `networks.Network`, FLUX's alignment with a second one in `pooled`;
-ASUKA_PRIOR a tensor (B, 256, 512), the width being the MAE's; ASUKA_STITCH a `prepare.Stitch`.
+ASUKA_MAE, ASUKA_ALIGNMENT, ASUKA_DECODER and ASUKA_SPL carry a `networks.Network`, FLUX's alignment with a second one
+in `pooled`; ASUKA_PRIOR a tensor (B, 256, 512), the width being the MAE's; ASUKA_STITCH a `prepare.Stitch`;
+ASUKA_TRAJECTORY a `ddim_invert.Trajectory`.
 """
 
 from comfy_api.latest import io
@@ -9,5 +10,7 @@ from comfy_api.latest import io
 MAE = io.Custom("ASUKA_MAE")
 Alignment = io.Custom("ASUKA_ALIGNMENT")
 Decoder = io.Custom("ASUKA_DECODER")
+SPL = io.Custom("ASUKA_SPL")
 Prior = io.Custom("ASUKA_PRIOR")
 Stitch = io.Custom("ASUKA_STITCH")
+Trajectory = io.Custom("ASUKA_TRAJECTORY")

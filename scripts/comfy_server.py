@@ -17,7 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = "asuka-inpaint"  # what the extension's folder is called under custom_nodes
-WEIGHTS = {"asuka": ["asuka-miniature.safetensors"], "checkpoints": ["asuka-miniature-base.safetensors"]}
+WEIGHTS = {
+    "asuka": ["asuka-miniature.safetensors", "asuka-miniature-spl.safetensors"],
+    "checkpoints": ["asuka-miniature-base.safetensors"],
+}
 
 
 class ServerError(RuntimeError):

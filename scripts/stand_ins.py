@@ -19,7 +19,7 @@ def with_miniature(prompt: dict) -> dict:
     for node in prompt.values():
         if node["class_type"] == "CheckpointLoaderSimple":
             node["inputs"]["ckpt_name"] = WEIGHTS["checkpoints"][0]
-        elif node["class_type"] == "ASUKA_Load":
+        elif node["class_type"] == "ASUKA_Load" and node["inputs"]["file"] not in WEIGHTS["asuka"]:
             node["inputs"]["file"] = WEIGHTS["asuka"][0]
         elif node["class_type"] == "ASUKA_InpaintPrepare":
             node["inputs"]["resolution"] = 256

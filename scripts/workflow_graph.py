@@ -20,6 +20,7 @@ PREVIEW = {  # height of the picture
     "SaveImage": 440,
     "SaveVideo": 400,
     "PreviewImage": 300,
+    "MaskPreview": 280,
     "ASUKA_MAEPriorEncode": 260,
     "CLIPTextEncode": 60,
 }

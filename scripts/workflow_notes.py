@@ -188,3 +188,58 @@ The file is facebook/vit-mae-base (448 MB), as it is. Any MAE in docs/weights.md
 
 facebook's MAEs were trained on 75 % random holes, some of them on patches of normalised contrast: the guess is rougher, and \
 its colours paler, than that of a MAE fine-tuned for inpainting. As a prior they need an alignment module trained for them."""
+
+PRIOR_FROM_SPL = """## A prior from SPL
+
+As *Remove an object*, but *Inpaint (SPL)* first fills the hole in one pass, guided by its guess of what the scene holds. \
+*MAE Prior Encode* reads the prior from that picture instead of predicting it itself, and ASUKA paints after it.
+
+### Files
+
+{files}
+
+SPL's weights are a file of their own: here the miniature's, otherwise a converted Places2, CelebA or Paris checkpoint.
+
+### Use
+
+1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
+2. Run, and compare with the quick start: SPL sees textures and edges that the MAE blurs; where SPL goes wrong, so does the \
+prior."""
+
+REMOVE_BY_TEXT = """## Remove by text
+
+### Files
+
+{files}
+
+The miniature has no text encoder: this needs an SD-1.5 inpainting checkpoint, and in *Load ASUKA* weights trained for it.
+
+### Use
+
+1. Load a photo and write in **What goes** what should go. {sample}
+2. Run.
+
+*DiffEdit Mask* noises the photo and compares what the model makes of it with the two prompts: where they disagree is what \
+the prompt is about. *Clean Mask* drops specks, fills holes and grows the mask over shadows and soft edges. The rest is as \
+in *Remove an object*.
+
+Too much in the mask: raise **threshold**; too little: lower it. More words help when both prompts share them: "a dog on a \
+beach" against "a beach"."""
+
+EDIT_BY_TEXT = """## Edit by text (DiffEdit)
+
+### Files
+
+{files}
+
+Any checkpoint that is not for inpainting will do.
+
+### Use
+
+1. Load a photo; write in **What is there** and in **What should be there**. {sample}
+2. Run.
+
+*DiffEdit Mask* finds where the prompts disagree. *DDIM Invert* follows the picture back to noise with the empty prompt. \
+*DiffEdit Decode* comes back with the new prompt under the mask, and the same way everywhere else, where nothing changes.
+
+**ratio** of *DDIM Invert*: more lets the edit change more."""

@@ -24,12 +24,18 @@ def model(directory: str, name: str, url: str, sha256: str | None = None) -> dic
 
 
 MINIATURE_BASE = model("checkpoints", "asuka-miniature-base.safetensors", DEMO + "asuka-miniature-base.safetensors")
+MINIATURE_SPL = model("asuka", "asuka-miniature-spl.safetensors", DEMO + "asuka-miniature-spl.safetensors")
 MINIATURE = model("asuka", "asuka-miniature.safetensors", DEMO + "asuka-miniature.safetensors")
-SD15 = model(
+SD15_INPAINTING = model(
     "checkpoints",
     "sd-v1-5-inpainting.ckpt",
     HUGGINGFACE + "stable-diffusion-v1-5/stable-diffusion-inpainting/resolve/main/sd-v1-5-inpainting.ckpt",
     "c6bbc15e3224e6973459ba78de4998b80b50112b0ae5b5c67113d56b4e366b19",
+)
+SD15 = model(
+    "checkpoints",
+    "v1-5-pruned-emaonly-fp16.safetensors",
+    HUGGINGFACE + "Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
 )
 ASYMMETRIC = model(
     "asuka", "asymmetric-vqgan-x1.5.safetensors", "https://hf.co/cross-attention/asymmetric-autoencoder-kl-x-1-5"
@@ -139,9 +145,9 @@ def outpaint(g: Graph) -> None:
 
 
 def decoder_only(g: Graph) -> None:
-    read_me(g, notes.DECODER_ONLY, "asuka_rocket.webp", SD15, ASYMMETRIC)
+    read_me(g, notes.DECODER_ONLY, "asuka_rocket.webp", SD15_INPAINTING, ASYMMETRIC)
     photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
-    checkpoint = g.node("CheckpointLoaderSimple", 0, "SD-1.5 inpainting checkpoint", [SD15], ckpt_name=SD15["name"])
+    checkpoint = load_checkpoint(g, 0, SD15_INPAINTING, "SD-1.5 inpainting checkpoint")
     asuka = g.node("ASUKA_Load", 0, "Load ASUKA: the decoder alone", [ASYMMETRIC], file=ASYMMETRIC["name"])
     positive = g.node("CLIPTextEncode", 1, "What belongs in the hole", text="background", clip=checkpoint[1])
     negative = g.node("CLIPTextEncode", 1, "What does not", text="", clip=checkpoint[1])
@@ -201,6 +207,66 @@ def mae_preview(g: Graph) -> None:
     g.node("SaveImage", 2, images=prior[1], filename_prefix="mae")
 
 
+def prior_from_spl(g: Graph) -> None:
+    read_me(g, notes.PRIOR_FROM_SPL, "asuka_rocket.webp", MINIATURE_BASE, MINIATURE, MINIATURE_SPL)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
+    checkpoint, asuka = miniature(g, 0)
+    spl = g.node("ASUKA_Load", 0, "Load ASUKA: SPL", [MINIATURE_SPL], file=MINIATURE_SPL["name"])
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256)
+    filled = g.node("ASUKA_InpaintSPL", 1, spl=spl[3], image=prepared[0], mask=prepared[1])
+    g.node("PreviewImage", 1, "What SPL makes of it", images=filled[0])
+    decoded = inpaint(g, 2, checkpoint, asuka, prepared, prior_image=filled[0])
+    save(g, 5, prepared, decoded)
+
+
+def remove_by_text(g: Graph) -> None:
+    read_me(g, notes.REMOVE_BY_TEXT, "asuka_coffee.webp", SD15_INPAINTING, MINIATURE)
+    photo = g.node("LoadImage", 0, "Photo", image="asuka_coffee.webp")
+    checkpoint = load_checkpoint(g, 0, SD15_INPAINTING, "SD-1.5 inpainting checkpoint")
+    asuka = g.node("ASUKA_Load", 0, None, [MINIATURE], file=MINIATURE["name"])
+    goes = g.node("CLIPTextEncode", 1, "What goes", text="a spoon", clip=checkpoint[1])
+    stays = g.node("CLIPTextEncode", 1, "What is there without it", text="", clip=checkpoint[1])
+    latent = encode(g, 1, photo, checkpoint)
+    found = g.node(
+        "ASUKA_DiffEditMask",
+        2,
+        model=checkpoint[0],
+        query=stays[0],
+        reference=goes[0],
+        samples=latent[0],
+        image=photo[0],
+    )
+    cleaned = g.node("ASUKA_CleanMask", 2, mask=found[0])
+    g.node("MaskPreview", 2, "What will go", mask=cleaned[0])
+    prepared = g.node("ASUKA_InpaintPrepare", 3, image=photo[0], mask=cleaned[0])
+    decoded = inpaint(g, 3, checkpoint, asuka, prepared)
+    save(g, 6, prepared, decoded)
+
+
+def edit_by_text(g: Graph) -> None:
+    read_me(g, notes.EDIT_BY_TEXT, "asuka_coffee.webp", SD15)
+    photo = g.node("LoadImage", 0, "Photo", image="asuka_coffee.webp")
+    checkpoint = load_checkpoint(g, 0, SD15, "SD-1.5 checkpoint")
+    there = g.node("CLIPTextEncode", 1, "What is there", text="a cup of coffee", clip=checkpoint[1])
+    wanted = g.node("CLIPTextEncode", 1, "What should be there", text="a bowl of fruit", clip=checkpoint[1])
+    empty = g.node("CLIPTextEncode", 1, "Empty prompt", text="", clip=checkpoint[1])
+    latent = encode(g, 1, photo, checkpoint)
+    found = g.node("ASUKA_DiffEditMask", 2, model=checkpoint[0], query=wanted[0], reference=there[0], samples=latent[0])
+    g.node("MaskPreview", 2, "What will change", mask=found[0])
+    inverted = g.node("ASUKA_DDIMInvert", 3, model=checkpoint[0], conditioning=empty[0], samples=latent[0])
+    edited = g.node(
+        "ASUKA_DiffEditDecode",
+        3,
+        model=checkpoint[0],
+        positive=wanted[0],
+        negative=empty[0],
+        trajectory=inverted[1],
+        mask=found[0],
+    )
+    decoded = g.node("VAEDecode", 3, samples=edited[0], vae=checkpoint[2])
+    g.node("SaveImage", 4, images=decoded[0], filename_prefix="asuka_edit")
+
+
 def asuka_inpaint(object_info: dict) -> Blueprint:
     """The quick start behind one box."""
     g = Blueprint(
@@ -236,6 +302,9 @@ WORKFLOWS = [
     decoder_only,
     flux_fill,
     mae_preview,
+    prior_from_spl,
+    remove_by_text,
+    edit_by_text,
 ]
 
 
@@ -253,11 +322,19 @@ def link(model: dict) -> str:
 
 
 def miniature(g: Graph, column: int) -> tuple[Node, Node]:
-    base, asuka = MINIATURE_BASE["name"], MINIATURE["name"]
-    return (
-        g.node("CheckpointLoaderSimple", column, "SD-1.5 inpainting checkpoint", [MINIATURE_BASE], ckpt_name=base),
-        g.node("ASUKA_Load", column, None, [MINIATURE], file=asuka),
-    )
+    checkpoint = load_checkpoint(g, column, MINIATURE_BASE, "SD-1.5 inpainting checkpoint")
+    return checkpoint, g.node("ASUKA_Load", column, None, [MINIATURE], file=MINIATURE["name"])
+
+
+def load_checkpoint(g: Graph, column: int, model: dict, title: str) -> Node:
+    return g.node("CheckpointLoaderSimple", column, title, [model], ckpt_name=model["name"])
+
+
+def encode(g: Graph, column: int, photo: Node, checkpoint: Node) -> Node:
+    """The latent of the photo at about the 512x512 pixels that SD-1.5 knows."""
+    size = {"upscale_method": "area", "megapixels": 0.25, "resolution_steps": 8}
+    scaled = g.node("ImageScaleToTotalPixels", column, image=photo[0], **size)
+    return g.node("VAEEncode", column, pixels=scaled[0], vae=checkpoint[2])
 
 
 def inpaint(g: Graph, column: int, checkpoint: Node, asuka: Node, prepared: Node, **prior) -> Node:

@@ -32,8 +32,8 @@ def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 def judge_fixed(discriminator: nn.Module, image: Tensor) -> Tensor:
     """D(image) with gradient to the image only, so that the decoder's step does not teach the discriminator."""
-    state = {key: value.detach() for key, value in discriminator.state_dict().items()}
-    state = {key: value.clone() if "running" in key or "tracked" in key else value for key, value in state.items()}
+    state = {key: value.detach() for key, value in discriminator.named_parameters()}
+    state |= {key: value.clone() for key, value in discriminator.named_buffers()}  # running statistics
     return functional_call(discriminator, state, image)
 
 

@@ -15,9 +15,9 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 from asuka_modules.mae import MAE
 
-from .base.checkpoint import load_frozen
 from .config import parse_command_line
 from .data import held_out
+from .frozen import load_frozen
 from .latents import Encoded, LatentsConfig, build_latents
 from .loop import Objective, RunConfig, fit
 from .pictures import save_rows
@@ -48,6 +48,7 @@ class AlignRecipe:
     substitution: Substitution = Substitution()
     known_weight: float = 1.0  # of the loss outside of the hole
     weight_cap: float = 1.0  # 1: SD's plain loss; above: see training.sd.noise_loss
+    checkpointing: bool = False  # recompute the U-Net's activations in the backward pass: less memory, a third slower
     validation: LatentsConfig | None = None  # held-out photos
 
 
@@ -107,6 +108,10 @@ def train(recipe: AlignRecipe) -> Alignment:
     ]
     for config in latents:
         build_latents(config, base.to(device).encode, device)
+    if recipe.run.precision == "bf16":
+        base.unet.to(torch.bfloat16)  # frozen, so there is nothing to lose in its weights
+    if recipe.checkpointing:
+        base.unet.enable_gradient_checkpointing()
     mae = checkpoints.load(recipe.mae)["mae"].build(dtype=torch.float32).requires_grad_(False)
     alignment = Alignment(recipe.model)
     alignment.init_weights()

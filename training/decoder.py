@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
@@ -15,9 +16,10 @@ from asuka_modules import checkpoints
 from asuka_modules.decoder import BASE, DecoderConfig, HarmonizingDecoder
 
 from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fixed
-from .base.checkpoint import load_frozen
 from .config import parse_command_line
 from .data import DataConfig, Photos, held_out
+from .frozen import load_frozen
+from .ldm_names import vae_to_ldm
 from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
@@ -43,7 +45,9 @@ class DecoderRecipe:
     masks: MaskConfig
     run: RunConfig
     model: DecoderConfig = BASE
-    init: str | None = None  # weights to start from
+    init: str | None = (
+        None  # weights to start from; "base": the base model's own VAE decoder, and a new condition encoder
+    )
     jitter: Jitter = Jitter()
     augmented_share: float = 0.5  # of photos replaced by their latent-augmented twin (data.augmented)
     unconditional_share: float = 0.1  # of images decoded without any known pixel
@@ -92,6 +96,18 @@ class DecoderObjective(Objective):
         return active * (self.recipe.adversarial_weight * weight * generator_loss + values["discriminator"])
 
 
+@torch.no_grad()
+def init_trunk(decoder: HarmonizingDecoder, vae: AutoencoderKL) -> None:
+    """Gives the trunk a VAE decoder's weights: on a mask of ones both then decode alike.
+
+    Raises KeyError or RuntimeError where the two differ in shape.
+    """
+    published = {name: vae.state_dict()[key] for key, name in vae_to_ldm(vae).items()}
+    for key, value in decoder.state_dict().items():
+        if not key.startswith("decoder.encoder."):
+            value.copy_(published[key].view(value.shape))
+
+
 class Corruption:
     """Adds the mask and the encoder's corrupted input to a sample."""
 
@@ -130,7 +146,10 @@ def jitter(image: Tensor, strength: Jitter, rng: np.random.Generator) -> Tensor:
 def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
     torch.manual_seed(recipe.run.seed)
     base = load_frozen(recipe.base)
-    if recipe.init:
+    if recipe.init == "base":
+        decoder = HarmonizingDecoder(recipe.model)
+        init_trunk(decoder, base.autoencoder)
+    elif recipe.init:
         decoder = checkpoints.load(recipe.init)["decoder"].build(dtype=torch.float32)
     else:
         decoder = HarmonizingDecoder(recipe.model)

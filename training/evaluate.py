@@ -19,9 +19,9 @@ from asuka_modules import checkpoints
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from . import metrics
-from .base.checkpoint import load_frozen
 from .config import parse_command_line
 from .data import DataConfig, find_photos, random_view, read_photo
+from .frozen import load_frozen
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
 from .sd import SCALE, LatentDiffusion
@@ -31,6 +31,7 @@ METHODS = {  # name -> (context, decoder)
     "plain base, harmonizing decode": ("empty", "harmonizing"),
     "prior, stock decode": ("prior", "stock"),
     "ASUKA": ("prior", "harmonizing"),
+    "ASUKA, prior from SPL": ("spl", "harmonizing"),  # where SPL's weights are given
 }
 BASELINE, OURS = "plain base, stock decode", "ASUKA"
 METRICS = {  # name -> (unit, is more better)
@@ -57,6 +58,7 @@ class EvaluateRecipe:
     seeds: int = 4
     steps: int = 25
     seed: int = 20231204
+    spl: str | None = None  # weights of SPL: also compare the prior of the picture that it makes
 
 
 class Case:
@@ -86,6 +88,8 @@ class Methods:
         self.networks: dict[str, nn.Module] = {
             name: part.build(device=device, dtype=torch.float32) for name, part in parts.items()
         }
+        if recipe.spl:
+            self.networks["spl"] = checkpoints.load(recipe.spl)["spl"].build(device=device, dtype=torch.float32)
 
     @torch.inference_mode()
     def results(self, case: Case) -> dict[str, Tensor]:
@@ -97,6 +101,9 @@ class Methods:
             "empty": self.base.empty_context,
             "prior": self.networks["alignment"](self.networks["mae"].prior(image, mask)),
         }
+        if "spl" in self.networks:
+            filled = torch.where(mask > 0.5, self.networks["spl"](image, mask)[0], image)
+            contexts["spl"] = self.networks["alignment"](self.networks["mae"].prior(filled, torch.zeros_like(mask)))
         n = len(noise)
         image, mask, cells, masked_latent = (x.expand(n, -1, -1, -1) for x in (image, mask, cells, masked_latent))
         latents = {
@@ -108,7 +115,9 @@ class Methods:
             "harmonizing": lambda latent: self.networks["decoder"](latent / SCALE, image, mask),
         }
         return {
-            name: decoders[decoder](latents[context]).clamp(0, 1).cpu() for name, (context, decoder) in METHODS.items()
+            name: decoders[decoder](latents[context]).clamp(0, 1).cpu()
+            for name, (context, decoder) in METHODS.items()
+            if context in latents
         }
 
 
@@ -155,7 +164,8 @@ def run(recipe: EvaluateRecipe) -> dict:
 
 def summarize(images: list[dict]) -> dict:
     """Means of every metric and method, and ASUKA's paired difference to the baseline with its 95 % interval."""
-    values = {m: {name: np.array([image[name][m] for image in images]) for name in METHODS} for m in METRICS}
+    names = [name for name in METHODS if name in images[0]]
+    values = {m: {name: np.array([image[name][m] for image in images]) for name in names} for m in METRICS}
     return {
         "images": len(images),
         "means": {m: {name: float(v.mean()) for name, v in by_name.items()} for m, by_name in values.items()},
@@ -165,7 +175,7 @@ def summarize(images: list[dict]) -> dict:
 
 def table(summary: dict, recipe: EvaluateRecipe) -> str:
     """The results as Markdown."""
-    names = list(METHODS)
+    names = list(next(iter(summary["means"].values())))
     lines = [
         f"{summary['images']} photos at {recipe.size} px, holes of {recipe.hole[0]:.0%} to {recipe.hole[1]:.0%}, "
         f"{recipe.seeds} seeds, {recipe.steps} steps; raw decoder output, nothing pasted.\n",

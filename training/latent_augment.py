@@ -17,9 +17,9 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .base.checkpoint import load_frozen
 from .config import parse_command_line
 from .data import find_photos, read_photo
+from .frozen import load_frozen
 from .pictures import to_uint8
 from .sd import LatentDiffusion, add_noise
 

@@ -53,6 +53,12 @@ class Objective(nn.Module):
 
     trained: nn.Module
 
+    def train(self, mode: bool = True) -> "Objective":
+        """What is frozen stays in evaluation mode: LPIPS, for one, has dropout."""
+        super().train(False)
+        self.trained.train(mode)
+        return self
+
 
 def lr_at(step: int, run: RunConfig) -> float:
     """Linear warm-up to `run.lr`, then cosine to `run.min_lr` at the last step."""

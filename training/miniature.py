@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from . import align, config, decoder, latent_augment, mae
+from . import align, config, decoder, latent_augment, mae, spl
 from .base import __main__ as base
 from .export import export
 
@@ -37,6 +37,7 @@ def main() -> None:
         ("align", align.AlignRecipe, align.train, latents),
         ("latent_augment", latent_augment.LatentAugmentRecipe, latent_augment.run, {"folders": photos}),
         ("decoder", decoder.DecoderRecipe, decoder.train, views),
+        ("spl", spl.SPLRecipe, spl.train, views),
     ]
     recipes = {}
     for name, recipe, train, changes in stages:
@@ -50,6 +51,8 @@ def main() -> None:
         "decoder": Path(recipes["decoder"].run.out, "decoder.safetensors"),
     }
     export(parts, arguments.out / "asuka-miniature.safetensors", torch.float16, {"variant": "miniature"})
+    parts = {"spl": Path(recipes["spl"].run.out, "spl.safetensors")}
+    export(parts, arguments.out / "asuka-miniature-spl.safetensors", torch.float16, {"variant": "miniature"})
     shutil.copyfile(recipes["base"].out, arguments.out / "asuka-miniature-base.safetensors")
 
 

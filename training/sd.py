@@ -1,67 +1,10 @@
-"""The frozen latent-diffusion stack that ASUKA is trained against: noise schedule, loss, sampling, U-Net key names."""
-
-from collections.abc import Iterator
+"""The latent-diffusion stack that ASUKA is trained against: noise schedule, loss, sampling."""
 
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 SCALE = 0.18215  # SD-1.5's: the U-Net sees latents times this, ComfyUI's LATENT holds them without
-
-RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-ENDS = {
-    "conv_in": "input_blocks.0.0",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-    "mid_block.resnets.0": "middle_block.0",
-    "mid_block.attentions.0": "middle_block.1",
-    "mid_block.resnets.1": "middle_block.2",
-}
-
-
-def unet_modules(unet: UNet2DConditionModel) -> Iterator[tuple[str, str]]:
-    """(diffusers name, LDM name) of the U-Net's blocks, for any number of levels and layers."""
-    yield from ENDS.items()
-    n = 1
-    for i, block in enumerate(unet.down_blocks):
-        for j in range(len(block.resnets)):
-            yield f"down_blocks.{i}.resnets.{j}", f"input_blocks.{n}.0"
-            yield f"down_blocks.{i}.attentions.{j}", f"input_blocks.{n}.1"
-            n += 1
-        if block.downsamplers:
-            yield f"down_blocks.{i}.downsamplers.0.conv", f"input_blocks.{n}.0.op"
-            n += 1
-    n = 0
-    for i, block in enumerate(unet.up_blocks):
-        attends = hasattr(block, "attentions")
-        for j in range(len(block.resnets)):
-            yield f"up_blocks.{i}.resnets.{j}", f"output_blocks.{n}.0"
-            yield f"up_blocks.{i}.attentions.{j}", f"output_blocks.{n}.1"
-            if block.upsamplers and j == len(block.resnets) - 1:
-                yield f"up_blocks.{i}.upsamplers.0.conv", f"output_blocks.{n}.{1 + attends}.conv"
-            n += 1
-
-
-def unet_to_ldm(unet: UNet2DConditionModel) -> dict[str, str]:
-    """diffusers key -> LDM key, for every tensor of the U-Net."""
-    modules = sorted(unet_modules(unet), key=lambda names: -len(names[0]))
-    renamed = {}
-    for key in unet.state_dict():
-        name, ldm_name = next(names for names in modules if key.startswith(names[0] + "."))
-        rest = key.removeprefix(name + ".")
-        layer, _, parameter = rest.rpartition(".")
-        rest = f"{RESNET[layer]}.{parameter}" if ".resnets." in name or name.startswith("mid_block.resnets") else rest
-        renamed[key] = f"{ldm_name}.{rest}"
-    return renamed
 
 
 def noise_schedule() -> Tensor:
@@ -98,25 +41,30 @@ def noise_loss(
 class LatentDiffusion(nn.Module):
     """U-Net, autoencoder and the context of the empty prompt, (1, T, C)."""
 
-    def __init__(self, unet: UNet2DConditionModel, autoencoder: AutoencoderTiny, empty_context: Tensor):
+    def __init__(self, unet: UNet2DConditionModel, autoencoder: AutoencoderKL | AutoencoderTiny, empty_context: Tensor):
         super().__init__()
         self.unet, self.autoencoder = unet, autoencoder
         self.register_buffer("empty_context", empty_context.detach())
         self.register_buffer("alpha_bar", noise_schedule())
 
     def encode(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> latent (B, 4, H / 8, W / 8) as the U-Net sees it."""
+        """(B, 3, H, W) in [0, 1] -> latent (B, 4, H / 8, W / 8) as the U-Net sees it; a VAE's mean."""
+        if isinstance(self.autoencoder, AutoencoderKL):
+            return self.autoencoder.encode(image * 2 - 1).latent_dist.mode() * SCALE
         return self.autoencoder.encoder(image * 2 - 1)
 
     def decode(self, latent: Tensor) -> Tensor:
         """The stock decode, without any condition: the inverse of `encode`."""
+        if isinstance(self.autoencoder, AutoencoderKL):
+            return self.autoencoder.decode(latent / SCALE).sample / 2 + 0.5
         return self.autoencoder.decoder(latent) / 2 + 0.5
 
     def predict_noise(
         self, noisy: Tensor, timestep: Tensor, mask: Tensor, masked_latent: Tensor, context: Tensor
     ) -> Tensor:
         """The nine channels in SD inpainting's order: noisy latent, mask, masked-image latent."""
-        return self.unet(torch.cat([noisy, mask, masked_latent], dim=1), timestep, context).sample
+        model_input = torch.cat([noisy, mask, masked_latent], dim=1).to(self.unet.dtype)
+        return self.unet(model_input, timestep, context.to(model_input)).sample.float()
 
     @torch.no_grad()
     def sample(self, noise: Tensor, mask: Tensor, masked_latent: Tensor, context: Tensor, steps: int = 25) -> Tensor:

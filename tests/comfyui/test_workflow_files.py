@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 import tomllib
-import workflow_graph
 from comfy_server import ROOT, Server
-
-import workflows
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -135,23 +132,6 @@ def test_a_note_tells_what_to_download(graph):
         for model in node["properties"].get("models", []):
             assert model["name"] in notes
             assert model["directory"] in notes
-
-
-@pytest.mark.parametrize("describe", workflows.WORKFLOWS, ids=lambda describe: describe.__name__)
-def test_files_are_what_their_description_gives(describe, object_info, tmp_path):
-    graph = workflow_graph.Graph(describe.__name__, object_info)
-    describe(graph)
-    graph.write(tmp_path)
-    for name in (f"{describe.__name__}.json", f"api/{describe.__name__}.json"):
-        written, shipped = (json.loads((folder / name).read_text()) for folder in (tmp_path, ROOT / "workflows"))
-        assert written == shipped, "run scripts/workflows.sh"
-
-
-def test_blueprint_is_what_its_description_gives(object_info, tmp_path):
-    workflows.asuka_inpaint(object_info).write(tmp_path)
-    written, shipped = (list(folder.glob("*.json")) for folder in (tmp_path, ROOT / "subgraphs"))
-    assert [path.name for path in shipped] == [path.name for path in written]
-    assert shipped[0].read_text() == written[0].read_text(), "run scripts/workflows.sh"
 
 
 def test_samples_that_workflows_open_are_shipped(path):

@@ -13,7 +13,11 @@ from skimage.morphology import dilation, disk
 from stand_ins import with_miniature
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-OTHER_WEIGHTS = {"flux_fill": "runs in test_flux.py, with the smallest FLUX"}
+OTHER_WEIGHTS = {  # what the miniature cannot stand in for runs elsewhere
+    "flux_fill": "test_flux.py",
+    "remove_by_text": "test_diffedit_workflows.py",
+    "edit_by_text": "test_diffedit_workflows.py",
+}
 STITCHED = ("ASUKA_InpaintStitch", "ImageStitch")
 
 

@@ -11,6 +11,8 @@ from training.decoder import DecoderRecipe
 from training.evaluate import EvaluateRecipe
 from training.latent_augment import LatentAugmentRecipe
 from training.mae import MAERecipe
+from training.spl import SPLRecipe
+from training.spl_table import TableRecipe
 
 RECIPES = {
     "base": BaseRecipe,
@@ -19,6 +21,8 @@ RECIPES = {
     "decoder": DecoderRecipe,
     "evaluate": EvaluateRecipe,
     "latent_augment": LatentAugmentRecipe,
+    "spl": SPLRecipe,
+    "spl_table": TableRecipe,
 }
 FILES = sorted((Path(__file__).parents[2] / "training" / "configs").rglob("*.yaml"))
 

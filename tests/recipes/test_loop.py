@@ -97,6 +97,15 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert not (tmp_path / "checkpoint.tmp").exists()
 
 
+def test_frozen_networks_stay_in_evaluation_mode():
+    objective = Regression()
+    objective.frozen = nn.Dropout()
+    objective.train()
+    assert (objective.training, objective.trained.training, objective.frozen.training) == (False, True, False)
+    objective.eval()
+    assert not objective.trained.training
+
+
 def test_learning_rate_warms_up_and_follows_a_cosine():
     run = config(Path(), steps=110, lr=1.0, min_lr=0.1, warmup_steps=10)
     found = [lr_at(step, run) for step in (0, 4, 9, 10, 60, 110)]

@@ -8,21 +8,13 @@ from diffusers import AutoencoderTiny
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..sd import SCALE, LatentDiffusion, unet_to_ldm
+from ..ldm_names import taesd_to_ldm, unet_to_ldm
+from ..sd import SCALE
 from .description import Description
 from .unet import DescribedUNet
 
 UNET, VAE, ASUKA = "model.diffusion_model.", "first_stage_model.", "asuka."
 LARGE = 100_000  # values from which on a U-Net tensor is stored as fp8
-
-
-def taesd_keys(autoencoder: AutoencoderTiny) -> dict[str, str]:
-    """diffusers key -> TAESD key; TAESD counts the decoder's clamp as a layer."""
-    renamed = {}
-    for key in autoencoder.state_dict():
-        side, _, layer, rest = key.split(".", 3)
-        renamed[key] = f"taesd_{side}.{int(layer) + (side == 'decoder')}.{rest}"
-    return renamed
 
 
 def save_base(path: str | Path, autoencoder: AutoencoderTiny, model: DescribedUNet) -> None:
@@ -36,7 +28,7 @@ def save_base(path: str | Path, autoencoder: AutoencoderTiny, model: DescribedUN
         dtype = torch.float8_e4m3fn if state[key].numel() >= LARGE else torch.float16
         tensors[UNET + name] = state[key].to(dtype)
     state = autoencoder.state_dict()
-    for key, name in taesd_keys(autoencoder).items():
+    for key, name in taesd_to_ldm(autoencoder).items():
         tensors[VAE + name] = state[key].half()
     tensors[VAE + "vae_scale"], tensors[VAE + "vae_shift"] = torch.tensor(SCALE), torch.tensor(0.0)
     for key, value in model.description.state_dict().items():
@@ -44,21 +36,15 @@ def save_base(path: str | Path, autoencoder: AutoencoderTiny, model: DescribedUN
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
     temporary = Path(f"{path}.tmp")
     save_file(tensors, temporary, metadata={"modelspec.architecture": "stable-diffusion-v1-inpainting"})
+    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
     os.replace(temporary, path)
-
-
-def load_frozen(path: str | Path) -> LatentDiffusion:
-    """The base model for the recipes that train beside it: frozen, with its empty context."""
-    autoencoder, model = load_base(path)
-    base = LatentDiffusion(model.unet, autoencoder, model.description.empty_context)
-    return base.requires_grad_(False).eval()
 
 
 def load_base(path: str | Path) -> tuple[AutoencoderTiny, DescribedUNet]:
     """What `save_base` wrote, in fp32. Raises KeyError for a file that is no miniature base model."""
     tensors = {key: value.float() for key, value in load_file(path).items()}
     autoencoder, model = AutoencoderTiny(), DescribedUNet()
-    autoencoder.load_state_dict({key: tensors[VAE + name] for key, name in taesd_keys(autoencoder).items()})
+    autoencoder.load_state_dict({key: tensors[VAE + name] for key, name in taesd_to_ldm(autoencoder).items()})
     model.unet.load_state_dict({key: tensors[UNET + name] for key, name in unet_to_ldm(model.unet).items()})
     description: Description = model.description
     description.load_state_dict({key: tensors[ASUKA + key] for key in description.state_dict()})

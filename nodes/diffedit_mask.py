@@ -1,0 +1,150 @@
+"""DiffEdit Mask: what a prompt is about, found in a picture by comparing it with another prompt (DiffEdit, sec. 3.2)."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..asuka_modules.diffedit import CLIP_MODES, enlarge_mask, normalize_map
+from .diffusion import image_latent, warn_of_masked_images
+
+
+class ASUKA_DiffEditMask(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASUKA_DiffEditMask",
+            display_name="DiffEdit Mask",
+            category="ASUKA/DiffEdit",
+            description="Masks what a prompt is about: noises the picture and compares what the model makes of it with two prompts.",
+            search_aliases=["asuka", "diffedit", "text to mask", "mask by prompt", "segment by text"],
+            inputs=[
+                io.Model.Input("model", tooltip="Best a checkpoint that is not for inpainting; those work, too."),
+                io.Conditioning.Input("query", tooltip='What should be there instead, e.g. "a cat", or "background".'),
+                io.Conditioning.Input("reference", tooltip='What is there, e.g. "a dog", or the empty prompt.'),
+                io.Latent.Input("samples", tooltip="The picture, from VAE Encode with the model's own VAE."),
+                io.Float.Input(
+                    "threshold",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="The mask is where the map is above this. Lower: more of the picture.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the noises."
+                ),
+                io.Int.Input(
+                    "maps", default=10, min=1, max=64, tooltip="Noises to average over, two U-Net passes each."
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=0.5,
+                    min=0.05,
+                    max=1.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="How much noise, as a share of the model's timesteps. Less finds details, more finds objects.",
+                ),
+                io.Combo.Input(
+                    "clip",
+                    options=list(CLIP_MODES),
+                    advanced=True,
+                    tooltip="How extreme differences are cut off before scaling to 0 to 1: at clip_ratio times the mean, at the 1st and 99th percentile, or not at all.",
+                ),
+                io.Float.Input(
+                    "clip_ratio",
+                    default=3.0,
+                    min=1.0,
+                    max=100.0,
+                    step=0.1,
+                    advanced=True,
+                    tooltip="For clip = mean: with 3.0 and threshold 0.5 the mask is where the difference is above 1.5 times the mean.",
+                ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="The photo that the mask is for, at any size: the mask comes at that size. Without it: 8 pixels for a latent cell.",
+                ),
+            ],
+            outputs=[
+                io.Mask.Output("mask", tooltip="White where the prompts disagree. For removal, on to Clean Mask."),
+                io.Mask.Output(
+                    "map", tooltip="The disagreement itself, 0 to 1, to look at when choosing the threshold."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        query: list,
+        reference: list,
+        samples: dict,
+        threshold: float,
+        seed: int,
+        maps: int,
+        strength: float,
+        clip: str,
+        clip_ratio: float,
+        image: Tensor | None = None,
+    ) -> io.NodeOutput:
+        latent = image_latent(model, samples)
+        warn_of_masked_images(model, query, reference)
+        difference = difference_map(model, query, reference, latent, strength, maps, seed)
+        soft = normalize_map(difference, clip, clip_ratio)
+        factor = model.get_model_object("latent_format").spacial_downscale_ratio
+        size = tuple(image.shape[1:3]) if image is not None else tuple(factor * n for n in latent.shape[-2:])
+        mask = enlarge_mask((soft > threshold).float(), size)
+        soft = torch.nn.functional.interpolate(soft.unsqueeze(1), size, mode="bilinear").squeeze(1)
+        return io.NodeOutput(mask, soft)
+
+
+def difference_map(
+    model, query: list, reference: list, latent: Tensor, strength: float, maps: int, seed: int
+) -> Tensor:
+    """Mean absolute difference of the noise predictions with two prompts over `maps` noises and all channels, (B, h, w).
+
+    All images of a batch get the same noises, so that none depends on the others.
+    """
+    sampling = model.get_model_object("model_sampling")
+    sigma = min(sampling.percent_to_sigma(1 - strength), float(sampling.sigma_max))
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(query, reference)
+    difference = Difference(maps, seed)
+    guider.sample(torch.zeros_like(latent), latent, difference, torch.tensor([sigma]), seed=seed)
+    return difference.mean
+
+
+class Difference(comfy.samplers.Sampler):
+    """Measures instead of sampling, which is how a node gets at a loaded model with both conditionings prepared."""
+
+    def __init__(self, maps: int, seed: int):
+        self.maps, self.seed = maps, seed
+
+    def sample(
+        self, guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask=None, disable_pbar=False
+    ) -> Tensor:
+        model, sigma, b = guider.inner_model, sigmas[:1], len(latent_image)
+        conditions = [guider.conds["positive"], guider.conds["negative"]]
+        generator = torch.Generator().manual_seed(self.seed)  # on the CPU: the same on every device
+        progress = comfy.utils.ProgressBar(self.maps)
+        total = torch.zeros_like(latent_image[:, 0])
+        for _ in range(self.maps):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            noise = torch.randn(latent_image[:1].shape, generator=generator).to(latent_image).expand_as(latent_image)
+            x = model.model_sampling.noise_scaling(sigma, noise, latent_image, False)
+            # unguided: with the same negative on both sides guidance would only scale the difference
+            query, reference = comfy.samplers.calc_cond_batch(
+                model, conditions, x, sigma.expand(b), extra_args["model_options"]
+            )
+            total += (query - reference).abs().mean(1)
+            progress.update(1)
+        # what `calc_cond_batch` returns are estimates of the picture, which differ by sigma times the predictions
+        self.mean = (total / self.maps / sigma).to(comfy.model_management.intermediate_device())
+        return latent_image

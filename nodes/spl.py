@@ -1,0 +1,75 @@
+"""Inpaint (SPL): a hole filled in one pass, without a diffusion model."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.utils
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..asuka_modules.masking import reduce_mask, resize_known
+from . import sockets
+from .networks import Network, require
+from .tensors import inpaint_inputs, nchw_to_image
+
+MULTIPLE, SMALLEST = 4, 16  # sides that the network takes, in pixels
+
+
+class ASUKA_InpaintSPL(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASUKA_InpaintSPL",
+            display_name="Inpaint (SPL)",
+            category="ASUKA",
+            description="Fills the hole in one pass with a network that first guesses what the scene holds. Fast; a result of its own, or a picture for MAE Prior Encode to follow.",
+            search_aliases=["asuka", "spl", "inpaint fast", "object removal", "semantic prior", "lama"],
+            inputs=[
+                sockets.SPL.Input("spl", tooltip="From Load ASUKA."),
+                io.Image.Input("image", tooltip="The photo, at any size. Whatever is under the hole is ignored."),
+                io.Mask.Input("mask", tooltip="White (above 0.5) marks the hole."),
+                io.Int.Input(
+                    "resolution",
+                    default=256,
+                    min=64,
+                    max=2048,
+                    step=4,
+                    tooltip="Longest side, in pixels, that the network works at: best the 256 of its training. Smaller photos are not enlarged.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "image", tooltip="The photo at its own size, the hole filled, the rest exactly as it was."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, spl: Network, image: Tensor, mask: Tensor, resolution: int) -> io.NodeOutput:
+        mm, config = comfy.model_management, require(spl).config
+        image, mask = inpaint_inputs(image, mask)
+        h, w = image.shape[-2:]
+        scale = min(1.0, resolution / max(h, w))
+        size = max(1, round(h * scale)), max(1, round(w * scale))
+        memory = int(size[0] * size[1] * config.ch * 4 * 24)  # fp32, seen at twice the size
+        progress = comfy.utils.ProgressBar(len(image))
+        filled = []
+        for i in range(len(image)):
+            mm.throw_exception_if_processing_interrupted()
+            photo, hole = (x[i : i + 1].to(spl.device, torch.float32) for x in (image, mask))
+            result = F.interpolate(fill(spl.load(memory), photo, hole, size), (h, w), mode="bicubic", antialias=True)
+            filled.append(result.clamp(0, 1).to(image))
+            progress.update(1)
+        result = torch.where(mask > 0.5, torch.cat(filled), image)
+        return io.NodeOutput(nchw_to_image(result.to(mm.intermediate_device(), mm.intermediate_dtype())))
+
+
+def fill(network, image: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """The network's picture (B, 3, h, w) of an image (B, 3, H, W) with a hole, at `size`."""
+    if size != image.shape[-2:]:
+        image, mask = resize_known(image, mask, size), reduce_mask(mask, size, "area")
+    right, bottom = (max(SMALLEST, side + -side % MULTIPLE) - side for side in reversed(size))
+    image, mask = (F.pad(x, (0, right, 0, bottom), mode="replicate") for x in (image, mask))
+    return network(image, mask)[0][:, :, : size[0], : size[1]]

@@ -1,0 +1,53 @@
+"""Clean Mask against scikit-image."""
+
+import sys
+
+import numpy as np
+import pytest
+import skimage.morphology
+import torch
+from graphs import ellipse
+from torch import Tensor
+
+
+@pytest.fixture
+def clean(extension):
+    return lambda *arguments: (
+        sys.modules["asuka_extension.nodes.clean_mask"].ASUKA_CleanMask.execute(*arguments).args[0]
+    )
+
+
+def noisy_mask() -> np.ndarray:
+    """An ellipse with pinholes, and specks around it."""
+    return ellipse(200, 160, 0.2) ^ (np.random.default_rng(0).random((160, 200)) < 0.02)
+
+
+def as_mask(*masks: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.stack(masks)).float()
+
+
+def test_specks_go_and_holes_close(clean):
+    mask = noisy_mask()
+    found = clean(as_mask(mask, ~mask), 0.005, True, 0.0)
+    for expected, result in zip((mask, ~mask), found, strict=True):
+        expected = skimage.morphology.remove_small_objects(expected, max_size=0.005 * mask.size - 1, connectivity=2)
+        background = skimage.measure.label(~expected, connectivity=1)
+        outside = np.isin(background, np.unique(np.concatenate([background[[0, -1]].ravel(), background[:, [0, -1]].ravel()])))  # fmt: skip
+        assert torch.equal(result, as_mask(expected | ~outside)[0])
+    assert 0 < found[0].sum() < found[0].numel()
+
+
+def test_growing(clean):
+    mask = ellipse(200, 160, 0.2)
+    expected = skimage.morphology.dilation(mask, skimage.morphology.disk(10))
+    assert torch.equal(clean(as_mask(mask), 0.0, False, 0.05), as_mask(expected))
+
+
+def test_what_is_switched_off_changes_nothing(clean):
+    mask = noisy_mask()
+    assert torch.equal(clean(as_mask(mask), 0.0, False, 0.0), as_mask(mask))
+    assert torch.equal(clean(0.6 * as_mask(mask)[0], 0.0, False, 0.0), as_mask(mask))
+
+
+def test_empty_mask_stays_empty(clean):
+    assert not clean(torch.zeros(2, 8, 8), 0.005, True, 0.1).any()

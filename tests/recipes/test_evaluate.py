@@ -1,0 +1,54 @@
+"""The evaluation runs, continues, and compares the prior from SPL where SPL is given."""
+
+import json
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+
+from asuka_modules import checkpoints
+from asuka_modules.alignment import Alignment, AlignmentConfig
+from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
+from asuka_modules.mae import MAE, MAEConfig
+from asuka_modules.spl import SPLConfig, SPLGenerator
+from training import evaluate
+from training.base.checkpoint import save_base
+from training.base.unet import DescribedUNet
+from training.masks import MaskConfig
+
+
+@pytest.mark.parametrize("with_spl", [False, True])
+def test_every_method_gets_its_column(photos, masks, tmp_path, with_spl):
+    torch.manual_seed(0)
+    mae = MAE(MAEConfig(64, 4, 32, 2, 4, 24, 3, 4, prior_depth=2))
+    mae.init_weights()
+    networks = {
+        "mae": mae,
+        "alignment": Alignment(AlignmentConfig(prior_dim=24, depth=1, mlp_ratio=0.25)),
+        "decoder": HarmonizingDecoder(DecoderConfig(ch=32, num_res_blocks=1, post_quant_conv=False)),
+    }
+    spl = SPLGenerator(SPLConfig(8, 5, 2, 2, 4, 1, 1))
+    checkpoints.save(tmp_path / "bundle.safetensors", networks)
+    checkpoints.save(tmp_path / "spl.safetensors", {"spl": spl})
+    save_base(tmp_path / "base.safetensors", AutoencoderTiny(), DescribedUNet())
+    recipe = evaluate.EvaluateRecipe(
+        base=str(tmp_path / "base.safetensors"),
+        bundle=str(tmp_path / "bundle.safetensors"),
+        photos=str(photos),
+        masks=MaskConfig(objects=str(masks), size=64),
+        out=str(tmp_path / "out"),
+        count=2,
+        size=64,
+        seeds=2,
+        steps=2,
+        spl=str(tmp_path / "spl.safetensors") if with_spl else None,
+    )
+    summary = evaluate.run(recipe)
+    names = set(evaluate.METHODS) - (set() if with_spl else {"ASUKA, prior from SPL"})
+    assert set(summary["means"]["hole_psnr"]) == names
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["images"] == 2
+    assert all(name in (tmp_path / "out" / "results.md").read_text() for name in names)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "images.jsonl").read_text().splitlines()]
+    assert all(set(row) == names | {"photo"} for row in rows)
+    if with_spl:
+        assert rows[0]["ASUKA, prior from SPL"] != rows[0]["ASUKA"]

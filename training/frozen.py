@@ -1,0 +1,125 @@
+"""The frozen base model: SD-1.5 inpainting, from the file that ComfyUI users have or a diffusers folder, or the miniature."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from .base.checkpoint import ASUKA, UNET, VAE, load_base
+from .ldm_names import unet_to_ldm, vae_to_ldm
+from .sd import LatentDiffusion
+
+TEXT = "cond_stage_model.transformer.text_model."
+BEGIN, END, LENGTH = 49406, 49407, 77  # CLIP's empty prompt is one begin token and 76 end tokens
+
+
+class BaseModelError(ValueError):
+    """A base model that cannot be used; the message names the file, what was found and what was expected."""
+
+
+def load_frozen(path: str | Path) -> LatentDiffusion:
+    """U-Net, autoencoder and empty context in fp32, frozen.
+
+    Raises FileNotFoundError, or BaseModelError for what is neither SD-1.5 inpainting nor the miniature.
+    """
+    path = Path(path)
+    if path.is_dir():
+        base = load_folder(path)
+    elif not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    elif is_miniature(path):
+        autoencoder, model = load_base(path)
+        base = LatentDiffusion(model.unet, autoencoder, model.description.empty_context)
+    else:
+        base = load_single_file(path)
+    return base.float().requires_grad_(False).eval()
+
+
+def is_miniature(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return f"{ASUKA}empty_context" in file.keys()  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise BaseModelError(
+            f"{path}: not a readable safetensors file ({error}); a checkpoint as ComfyUI loads it was expected"
+        ) from error
+
+
+def load_single_file(path: Path) -> LatentDiffusion:
+    """An SD-1.5 inpainting checkpoint as ComfyUI's Load Checkpoint takes it, with its CLIP text encoder."""
+    tensors = load_file(path)
+    channels = tensors.get(f"{UNET}input_blocks.0.0.weight", torch.empty(0, 0)).shape[1]
+    if channels != 9:
+        found = f"a U-Net with {channels} input channels" if channels else "no U-Net"
+        raise BaseModelError(f"{path}: holds {found}; SD-1.5 inpainting with 9 was expected")
+    with torch.device("meta"):
+        unet, vae = sd15_unet(), sd15_vae()
+    text = sd15_text_encoder()  # not on meta: its position numbers are not in the file
+    fill(unet, {key: UNET + name for key, name in unet_to_ldm(unet).items()}, tensors, path)
+    fill(vae, {key: VAE + name for key, name in vae_to_ldm(vae).items()}, tensors, path)
+    fill(text, {key: TEXT + key.removeprefix("text_model.") for key in text.state_dict()}, tensors, path)
+    return LatentDiffusion(unet, vae, empty_prompt(text))
+
+
+def fill(network: nn.Module, names: Mapping[str, str], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Gives a network the tensors of these names. Raises BaseModelError for missing or misshapen tensors."""
+    missing = [name for name in names.values() if name not in tensors]
+    if missing:
+        raise BaseModelError(
+            f"{path}: {len(missing)} tensors are missing, such as {missing[0]}; a complete SD-1.5 inpainting checkpoint was expected"
+        )
+    state = {}
+    for key, value in network.state_dict().items():
+        state[key] = tensors[names[key]].float()
+        if state[key].numel() != value.numel():
+            raise BaseModelError(
+                f"{path}: {names[key]} is {tuple(state[key].shape)}, not {tuple(value.shape)}; SD-1.5 inpainting was expected"
+            )
+        state[key] = state[key].view(value.shape)  # 1x1 convolutions here, linear layers there
+    network.load_state_dict(state, assign=True)
+
+
+def load_folder(path: Path) -> LatentDiffusion:
+    """A diffusers folder with unet/, vae/ and text_encoder/."""
+    for part in ("unet", "vae", "text_encoder"):
+        if not (path / part / "config.json").is_file():
+            raise BaseModelError(f"{path}: no {part}/config.json; a diffusers folder of SD-1.5 inpainting was expected")
+    unet = UNet2DConditionModel.from_pretrained(path / "unet")
+    if unet.config.in_channels != 9:
+        raise BaseModelError(
+            f"{path}: its U-Net has {unet.config.in_channels} input channels; SD-1.5 inpainting with 9 was expected"
+        )
+    text = CLIPTextModel.from_pretrained(path / "text_encoder")
+    return LatentDiffusion(unet, AutoencoderKL.from_pretrained(path / "vae"), empty_prompt(text))
+
+
+@torch.no_grad()
+def empty_prompt(text: CLIPTextModel) -> Tensor:
+    """CLIP's context of the empty prompt, (1, 77, 768)."""
+    text.eval()
+    return text(torch.tensor([[BEGIN] + [END] * (LENGTH - 1)])).last_hidden_state
+
+
+def sd15_unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(sample_size=64, in_channels=9, cross_attention_dim=768)
+
+
+def sd15_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=4,
+    )
+
+
+def sd15_text_encoder() -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    )

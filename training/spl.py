@@ -1,0 +1,147 @@
+"""Recipe: train SPL's generator (Zhang et al., IJCAI 2021).
+
+python -m training.spl training/configs/miniature/spl.yaml
+"""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from asuka_modules import checkpoints
+from asuka_modules.masking import fill_hole, reduce_mask
+from asuka_modules.spl import PUBLISHED, SPLConfig, SPLGenerator
+
+from . import metrics, plain_unet
+from .adversary import judge_fixed
+from .config import parse_command_line
+from .data import DataConfig, Photos, held_out
+from .latents import Holes
+from .loop import Objective, RunConfig, fit
+from .masks import MaskConfig
+from .pictures import save_rows
+from .plain_unet import PlainUNet
+from .teacher import Teacher, TeacherConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SPLRecipe:
+    """Train SPL's generator: fill holes, and guess a classifier's features of the complete photo."""
+
+    data: DataConfig
+    masks: MaskConfig
+    run: RunConfig
+    model: SPLConfig = PUBLISHED
+    init: str | None = None  # weights to start from
+    teacher: TeacherConfig | None = None  # none: trained without the semantic loss
+    l1_weight: float = 10.0
+    adversarial_weight: float = 1.0  # 0: no discriminator
+    semantic_weight: float = 1.0
+    unet_width: int = 0  # above 0: a plain U-Net of this width instead of SPL, with L1 alone, to compare with
+    validation: tuple[str, ...] = ()  # folders of held-out photos
+
+
+class Discriminator(nn.Sequential):
+    """SPL's: judges patches of an image, (B, 3, H, W) in [0, 1] -> logits (B, 1, h, w)."""
+
+    def __init__(self):
+        modules: list[nn.Module] = []
+        for a, b, stride in ((3, 64, 2), (64, 128, 2), (128, 256, 2), (256, 512, 1), (512, 1, 1)):
+            modules += [spectral_norm(nn.Conv2d(a, b, 4, stride, 1, bias=False)), nn.LeakyReLU(0.2)]
+        super().__init__(*modules[:-1])
+
+
+def vanilla_loss(logits: Tensor, real: bool) -> Tensor:
+    """Binary cross-entropy; for the generator with `real`, the non-saturating loss."""
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
+
+
+class SPLObjective(Objective):
+    """L1, twice more in the hole; a patch-GAN; the distance to the teacher's features, three times more in the hole.
+
+    deviates: generator and discriminator step together instead of in turn.
+    """
+
+    def __init__(self, generator: SPLGenerator | PlainUNet, teacher: Teacher | None, recipe: SPLRecipe):
+        super().__init__()
+        self.trained, self.teacher, self.recipe = nn.ModuleDict({"generator": generator}), teacher, recipe
+        if recipe.adversarial_weight:
+            self.trained["discriminator"] = Discriminator()
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        image, mask = batch["image"], batch["mask"]
+        filled, features = self.trained["generator"](image, mask)
+        filled = filled.float()
+        error = (filled - image).abs()
+        loss = self.recipe.l1_weight * (error * (1 + 2 * mask)).mean()
+        values = {"l1": error.mean(), "hole_psnr": metrics.hole_psnr(filled, image, mask).mean()}
+        if self.recipe.adversarial_weight:
+            discriminator = self.trained["discriminator"]
+            loss = loss + self.recipe.adversarial_weight * vanilla_loss(judge_fixed(discriminator, filled), True)
+            real, fake = discriminator(image), discriminator(filled.detach())
+            values["discriminator"] = (vanilla_loss(real, True) + vanilla_loss(fake, False)) / 2
+            loss = loss + values["discriminator"]
+        if self.teacher:
+            weight = 1 + 3 * reduce_mask(mask, features.shape[-2:], "nearest")
+            values["semantic"] = ((features.float() - self.teacher(image)).abs() * weight).mean()
+            loss = loss + self.recipe.semantic_weight * values["semantic"]
+        return loss, {key: value.detach() for key, value in values.items()}
+
+
+def build_generator(recipe: SPLRecipe, teacher: Teacher | None) -> SPLGenerator | PlainUNet:
+    """The network to train. Raises ValueError where its features are not as many as the teacher's."""
+    if recipe.unet_width:
+        return PlainUNet(recipe.unet_width)
+    if recipe.init:
+        generator = checkpoints.load(recipe.init)["spl"].build(dtype=torch.float32)
+    else:
+        generator = SPLGenerator(recipe.model)
+    if teacher and teacher.channels != generator.config.feature_dim:
+        raise ValueError(
+            f"model.feature_dim is {generator.config.feature_dim} but {recipe.teacher.model} has {teacher.channels} features"
+        )
+    if not teacher:
+        generator.feature_mapping.requires_grad_(False)
+    return generator
+
+
+def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
+    torch.manual_seed(recipe.run.seed)
+    if recipe.unet_width:
+        recipe = replace(recipe, teacher=None, adversarial_weight=0.0)
+    elif recipe.teacher is None:
+        log.warning("no teacher.weights: the semantic weight is 0, the learner guided by the picture alone")
+    teacher = Teacher(recipe.teacher) if recipe.teacher else None
+    generator = build_generator(recipe, teacher)
+    holes = Holes(recipe.masks)
+    held_out_photos = Photos(replace(recipe.data, folders=recipe.validation or recipe.data.folders), 1, holes)
+    examples = held_out(held_out_photos, 8)
+
+    def sample(trained: nn.ModuleDict, path: Path) -> None:
+        device = next(trained.parameters()).device
+        image, mask = (examples[key].to(device) for key in ("image", "mask"))
+        filled, _ = trained["generator"](image, mask)
+        save_rows(path, [fill_hole(image, mask, 0.5), filled, torch.where(mask > 0.5, filled, image), image])
+
+    def export(trained: nn.ModuleDict) -> None:
+        out = Path(recipe.run.out)
+        if recipe.unet_width:
+            plain_unet.save(out / "unet.safetensors", trained["generator"])
+        else:
+            checkpoints.save(out / "spl.safetensors", {"spl": trained["generator"]})
+
+    validation = {"loss": held_out_photos} if recipe.validation else {}
+    objective = SPLObjective(generator, teacher, recipe)
+    dataset = Photos(recipe.data, recipe.run.seed, holes)
+    return fit(recipe.run, objective, dataset, sample, validation, export)["generator"]
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    train(parse_command_line("spl", SPLRecipe))
