@@ -9,9 +9,10 @@ from .decode import ASUKA_HarmonizingVAEDecode
 from .diffedit_decode import ASUKA_DiffEditDecode
 from .diffedit_mask import ASUKA_DiffEditMask
 from .load import ASUKA_Load, register_model_folder
-from .prepare import ASUKA_InpaintPrepare, ASUKA_InpaintStitch
+from .prepare import ASUKA_InpaintPrepare
 from .prior import ASUKA_MAEPriorEncode
 from .spl import ASUKA_InpaintSPL
+from .stitch import ASUKA_InpaintStitch
 
 
 class ASUKAExtension(ComfyExtension):

@@ -1,17 +1,19 @@
-"""Inpaint Prepare and Inpaint Stitch: any photo in, the size that the model works at between, the same photo out."""
+"""Inpaint Prepare: from a photo of any size, the part around the hole, at the size that the model works at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
+from scipy import ndimage
 from torch import Tensor
 
 from ..asuka_modules.masking import fill_hole, reduce_mask, resize_known
 from . import sockets
-from .tensors import broadcast, image_to_nchw, inpaint_inputs, nchw_to_image
+from .tensors import find_hole, inpaint_inputs, nchw_to_image
 
 CELL = 8  # pixels of a latent cell
 
@@ -21,8 +23,8 @@ class Stitch:
     """What Inpaint Stitch needs to put a result back."""
 
     image: Tensor  # the photo, IMAGE (B, H, W, C), untouched
-    mask: Tensor  # (B, 1, H, W) binary
     box: tuple[int, int, int, int]  # top, left, height, width of the crop in the photo
+    hole: Tensor  # (B, height, width) bool, the hole in the crop
     size: tuple[int, int]  # height, width of the crop at working size, before padding
 
 
@@ -54,6 +56,20 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
                     step=0.1,
                     tooltip="Side of the crop as a multiple of the hole's. More shows the model more of the scene, less keeps more detail. A crop is never smaller than resolution.",
                 ),
+                io.Int.Input(
+                    "grow",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    optional=True,
+                    tooltip="How far to grow the hole, in pixels of the photo: for shadows and soft edges that the mask misses.",
+                ),
+                io.Boolean.Input(
+                    "fill_holes",
+                    default=False,
+                    optional=True,
+                    tooltip="Make what the hole encloses hole, too: to draw a line around something is then enough.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -72,72 +88,49 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image: Tensor, mask: Tensor, resolution: int, context: float) -> io.NodeOutput:
-        photo = image
-        image, mask = inpaint_inputs(image, mask)
-        top, left, h, w = box = crop_box(mask, resolution, context)
-        crop, hole = (x[:, :, top : top + h, left : left + w] for x in (image, mask))
+    def execute(
+        cls, image: Tensor, mask: Tensor, resolution: int, context: float, grow: int = 0, fill_holes: bool = False
+    ) -> io.NodeOutput:
+        hole = find_hole(image, mask)
+        top, left, h, w = box = crop_box(hole, resolution, context, grow)
+        rows, columns = slice(top, top + h), slice(left, left + w)
+        hole = refine(hole[:, rows, columns], grow, fill_holes)
+        crop, mask = inpaint_inputs(image[:, rows, columns], hole)  # cut first: nothing is computed for the rest
         scale = min(1.0, resolution / max(h, w))
         size = max(1, round(h * scale)), max(1, round(w * scale))
         if size != (h, w):
-            crop, hole = resize_known(crop, hole, size), reduce_mask(hole, size, "area")
-            crop = fill_hole(crop, hole, 0.5)
+            crop, mask = resize_known(crop, mask, size), reduce_mask(mask, size, "area")
+            crop = fill_hole(crop, mask, 0.5)
         padding = (0, -size[1] % CELL, 0, -size[0] % CELL)
-        crop, hole = (F.pad(x, padding, mode="replicate") for x in (crop, hole))
-        cells = reduce_mask(hole, (hole.shape[-2] // CELL, hole.shape[-1] // CELL), "area")
+        crop, mask = (F.pad(x, padding, mode="replicate") for x in (crop, mask))
+        cells = reduce_mask(mask, (mask.shape[-2] // CELL, mask.shape[-1] // CELL), "area")
         sampling_mask = F.interpolate(cells, scale_factor=CELL, mode="nearest")
-        stitch = Stitch(photo, mask, box, size)
-        return io.NodeOutput(nchw_to_image(crop), hole[:, 0], sampling_mask[:, 0], stitch)
+        return io.NodeOutput(nchw_to_image(crop), mask[:, 0], sampling_mask[:, 0], Stitch(image, box, hole, size))
 
 
-def crop_box(mask: Tensor, resolution: int, context: float) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a crop around all holes of a batch, square where the photo allows."""
-    rows, columns = (mask.amax((0, 1, axis)).nonzero()[:, 0] for axis in (3, 2))
-    spans = [(int(r[0]), int(r[-1]) + 1) for r in (rows, columns)]
+def crop_box(hole: Tensor, resolution: int, context: float, grow: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a crop around all holes of a batch (B, H, W), grown, square where the photo allows."""
+    lengths = hole.shape[1:]
+    found = [hole.any(dim=axis).any(dim=0).nonzero()[:, 0] for axis in (2, 1)]
+    spans = [(max(int(at[0]) - grow, 0), min(int(at[-1]) + 1 + grow, n)) for at, n in zip(found, lengths, strict=True)]
     side = max(resolution, round(context * max(end - start for start, end in spans)))
-    starts, lengths = [], []
-    for (start, end), length in zip(spans, mask.shape[-2:], strict=True):
-        crop = min(side, length)
-        starts.append(min(max((start + end - crop) // 2, 0), length - crop))
-        lengths.append(crop)
-    return *starts, *lengths
+    crops = [min(side, n) for n in lengths]
+    starts = [
+        min(max((start + end - crop) // 2, 0), n - crop)
+        for (start, end), crop, n in zip(spans, crops, lengths, strict=True)
+    ]
+    return *starts, *crops
 
 
-class ASUKA_InpaintStitch(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="ASUKA_InpaintStitch",
-            display_name="Inpaint Stitch",
-            category="ASUKA",
-            description="Puts an inpainted crop back into the photo it came from.",
-            search_aliases=["asuka", "paste back", "uncrop", "crop and stitch"],
-            inputs=[
-                sockets.Stitch.Input("stitch", tooltip="From Inpaint Prepare."),
-                io.Image.Input("image", tooltip="The inpainted crop, from Harmonizing VAE Decode."),
-            ],
-            outputs=[
-                io.Image.Output(
-                    "image", tooltip="The photo at its own size; everything outside of the hole is exactly as it was."
-                )
-            ],
-        )
-
-    @classmethod
-    def execute(cls, stitch: Stitch, image: Tensor) -> io.NodeOutput:
-        top, left, h, w = stitch.box
-        size = tuple(-(-side // CELL) * CELL for side in stitch.size)
-        crop = image_to_nchw(image)
-        if tuple(crop.shape[-2:]) != size:
-            raise ValueError(
-                f"the crop is {crop.shape[-1]}x{crop.shape[-2]} but Inpaint Prepare made {size[1]}x{size[0]}; connect the image decoded from it, before any resizing"
-            )
-        crop = crop[:, :, : stitch.size[0], : stitch.size[1]]
-        if stitch.size != (h, w):
-            crop = F.interpolate(crop, (h, w), mode="bicubic", antialias=True).clamp(0, 1)
-        photo, crop = broadcast("photo", image_to_nchw(stitch.image), "crop", crop)
-        mask, photo = broadcast("mask", stitch.mask, "photo", photo)
-        result = photo.to(crop.dtype).clone()
-        part = result[:, :, top : top + h, left : left + w]
-        part.copy_(torch.where(mask[:, :, top : top + h, left : left + w] > 0.5, crop, part))
-        return io.NodeOutput(nchw_to_image(result))
+def refine(hole: Tensor, grow: int, fill_holes: bool) -> Tensor:
+    """(B, H, W) bool, with what it encloses if wanted, grown by so many pixels in every direction."""
+    if not grow and not fill_holes:
+        return hole
+    refined = []
+    for mask in hole.cpu().numpy():
+        if fill_holes:
+            mask = ndimage.binary_fill_holes(mask)
+        if grow and mask.any():
+            mask = ndimage.distance_transform_edt(~mask) <= grow
+        refined.append(mask)
+    return torch.from_numpy(np.stack(refined)).to(hole.device)

@@ -16,12 +16,11 @@ def nchw_to_image(image: Tensor) -> Tensor:
     return image.movedim(1, -1).contiguous()
 
 
-def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """IMAGE (B, H, W, 3), MASK (B, H, W) -> image (B, 3, H, W) with an empty hole, binary mask (B, 1, H, W), 1 = hole.
+def find_hole(image: Tensor, mask: Tensor) -> Tensor:
+    """IMAGE (B, H, W, C), MASK (B, H, W) -> (B, H, W) bool, true in the hole.
 
-    One mask serves all images and one image all masks. The hole is where the mask is above 0.5, so that a brush that
-    is not quite opaque still counts; what lies under it is replaced by grey. Raises ValueError for sizes or batches
-    that do not fit, for a mask without a hole, and for known pixels that are not finite.
+    The hole is where the mask is above 0.5, so that a brush that is not quite opaque still counts. Raises ValueError for a
+    mask of another size than the image's, and for one without a hole.
     """
     if mask.ndim == 2:
         mask = mask.unsqueeze(0)
@@ -33,9 +32,19 @@ def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
                 f"{found}: Load Image gives an empty 64x64 mask for a picture without alpha; draw a mask (right-click, Open in Mask Editor)"
             )
         raise ValueError(f"{found}; resize one of them")
-    mask = (mask > 0.5).to(image.dtype).unsqueeze(1)
-    if not mask.any():
+    hole = mask > 0.5
+    if not hole.any():
         raise ValueError("the mask is empty, so there is nothing to inpaint; paint the part to replace white")
+    return hole
+
+
+def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """IMAGE (B, H, W, 3), MASK (B, H, W) -> image (B, 3, H, W) with an empty hole, binary mask (B, 1, H, W), 1 = hole.
+
+    One mask serves all images and one image all masks. What lies under the hole is replaced by grey. Raises ValueError as
+    `find_hole` does, for batches that do not fit, and for known pixels that are not finite.
+    """
+    mask = find_hole(image, mask).to(image.dtype).unsqueeze(1)
     image, mask = broadcast("image", image_to_nchw(image), "mask", mask)
     image = fill_hole(image, mask, 0.5)
     if not torch.isfinite(image).all():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -27,10 +28,11 @@ class ServerError(RuntimeError):
 
 
 def make_base(base: Path) -> None:
-    """Lays out models/, input/, output/ and custom_nodes/ with links to this repository."""
+    """Lays out models/, input/, output/ and custom_nodes/ with links to this repository, and the sample photos."""
     for folder in ("custom_nodes", "input", "output", "models/asuka", "models/checkpoints", "user", "temp"):
         (base / folder).mkdir(parents=True, exist_ok=True)
     link(ROOT, base / "custom_nodes" / FOLDER)
+    shutil.copytree(ROOT / "workflows" / "samples", base / "input", dirs_exist_ok=True)
     for folder, names in WEIGHTS.items():
         for name in names:
             link(ROOT / "demo" / name, base / "models" / folder / name)

@@ -15,6 +15,7 @@ from comfy_server import ROOT, Server, ServerError, make_base
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 WORKFLOW = ROOT / "workflows" / "api" / "remove_object.json"
+PHOTO = "asuka_demo.png"  # its name in ComfyUI's input folder
 PANELS = ["input, hole in grey", "MAE prior", "plain base model, stock decode", "ASUKA"]
 
 
@@ -37,14 +38,14 @@ def main() -> None:
     make_base(base)
     try:
         photo = with_hole(arguments.image, arguments.mask)
-        photo.save(base / "input" / "asuka_sample.png")
+        photo.save(base / "input" / PHOTO)
         say("starting ComfyUI")
         with Server(Path(os.environ["COMFYUI_PATH"]), sys.executable, base, device_arguments()) as server:
             pictures = remove_object(server, arguments.seed)
             save(photo, pictures, arguments.out, time.monotonic() - started)
             workflow = ROOT / "workflows" / "remove_object.json"
             if arguments.serve:
-                say(f"open {server.url} and drop {workflow} on the page; Ctrl-C stops the server")
+                say(f"open {server.url}, drop {workflow} on the page, choose {PHOTO}; Ctrl-C stops the server")
                 server.process.wait()
             else:
                 say(
@@ -85,6 +86,7 @@ def with_hole(image: Path, mask: Path | None) -> Image.Image:
 def remove_object(server: Server, seed: int) -> list[Path]:
     """Runs the shipped workflow, and beside it the same base model without ASUKA; returns prior, plain and ASUKA."""
     prompt = json.loads(WORKFLOW.read_text())
+    prompt["1"]["inputs"]["image"] = PHOTO
     prompt["8"]["inputs"]["seed"] = seed
     empty = {"class_type": "ASUKA_AlignConditioning", "inputs": {**prompt["6"]["inputs"], "strength": 0.0}}
     conditioned = {"class_type": "InpaintModelConditioning", "inputs": {**prompt["7"]["inputs"], "positive": ["20", 0]}}

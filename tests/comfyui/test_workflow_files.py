@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import tomllib
-from comfy_server import ROOT, WEIGHTS, Server
+from comfy_server import ROOT, Server
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSIONS = {"comfy-core": "0.30.0", PROJECT["name"]: PROJECT["version"]}
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 DOWNLOADABLE = ("https://huggingface.co/", "https://civitai.com/")  # ComfyUI offers a button for these alone
 TITLE_HEIGHT = 30  # above a node's position
 
@@ -42,16 +42,13 @@ def declared_inputs(definition: dict) -> dict[str, tuple[str, dict]]:
 
 
 def widget_values(node: dict, definition: dict) -> dict:
-    """name -> value of a node's widgets; ComfyUI puts one more behind a seed and behind an image that can be uploaded."""
-    names = []
+    """name -> value of a node's widgets; ComfyUI puts one more behind a seed, and last the button of a file to upload."""
+    names, uploads = [], False
     for name, (kind, options) in declared_inputs(definition).items():
         if kind in WIDGETS:
-            extra = {
-                "control_after_generate": bool(options.get("control_after_generate")),
-                "upload": bool(options.get("image_upload")),
-            }
-            names += [name, *(label for label, there in extra.items() if there)]
-    return dict(zip(names, node["widgets_values"], strict=True))
+            names += [name] + ["control_after_generate"] * bool(options.get("control_after_generate"))
+            uploads |= any(options.get(f"{medium}_upload") for medium in ("image", "video"))
+    return dict(zip(names + ["upload"] * uploads, node["widgets_values"], strict=True))
 
 
 def executed(graph: dict) -> list[dict]:
@@ -109,15 +106,11 @@ def test_every_node_says_which_pack_it_needs(graph):
 
 
 def test_every_model_says_where_it_comes_from(graph, object_info):
-    """A model has the name its widget shows. Where ComfyUI offers a download, it must be of just that file.
-
-    The miniature comes with the repository.
-    """
-    miniature = {name for names in WEIGHTS.values() for name in names}
+    """A model has the name its widget shows. Where ComfyUI offers a download, it must be of just that file."""
     for node in executed(graph):
         files = {value for value in node["widgets_values"] if str(value).endswith((".safetensors", ".ckpt"))}
         models = node["properties"].get("models", [])
-        assert files - miniature == {model["name"] for model in models}, node["type"]
+        assert files == {model["name"] for model in models}, node["type"]
         for model in models:
             assert model["directory"] in {"asuka", "checkpoints", "diffusion_models", "text_encoders", "vae"}
             assert model["url"].startswith("https://")
@@ -139,3 +132,12 @@ def test_a_note_tells_what_to_download(graph):
         for model in node["properties"].get("models", []):
             assert model["name"] in notes
             assert model["directory"] in notes
+
+
+def test_samples_that_workflows_open_are_shipped(path):
+    twin = json.loads((path.parent / "api" / path.name).read_text())
+    for node in twin.values():
+        for name in ("image", "file", "folder"):
+            value = node["inputs"].get(name)
+            if isinstance(value, str) and node["class_type"].startswith("Load"):
+                assert (path.parent / "samples" / value).exists()

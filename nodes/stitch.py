@@ -1,0 +1,65 @@
+"""Inpaint Stitch: the inpainted crop back into the photo it came from."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+from scipy import ndimage
+from torch import Tensor
+
+from . import sockets
+from .prepare import CELL, Stitch
+from .tensors import broadcast, image_to_nchw
+
+
+class ASUKA_InpaintStitch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASUKA_InpaintStitch",
+            display_name="Inpaint Stitch",
+            category="ASUKA",
+            description="Puts an inpainted crop back into the photo it came from.",
+            search_aliases=["asuka", "paste back", "uncrop", "crop and stitch"],
+            inputs=[
+                sockets.Stitch.Input("stitch", tooltip="From Inpaint Prepare."),
+                io.Image.Input("image", tooltip="The inpainted crop, from Harmonizing VAE Decode."),
+                io.Int.Input(
+                    "feather",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    optional=True,
+                    tooltip="0: everything outside of the hole stays exactly as it was. More: blends over so many pixels around the hole; switch off keep_known in the decode then.",
+                ),
+            ],
+            outputs=[io.Image.Output("image", tooltip="The photo at its own size, with the hole filled.")],
+        )
+
+    @classmethod
+    def execute(cls, stitch: Stitch, image: Tensor, feather: int = 0) -> io.NodeOutput:
+        top, left, h, w = stitch.box
+        size = tuple(-(-side // CELL) * CELL for side in stitch.size)
+        crop = image_to_nchw(image)
+        if tuple(crop.shape[-2:]) != size:
+            raise ValueError(
+                f"the crop is {crop.shape[-1]}x{crop.shape[-2]} but Inpaint Prepare made {size[1]}x{size[0]}; connect the image decoded from it, before any resizing"
+            )
+        crop = crop[:, :, : stitch.size[0], : stitch.size[1]]
+        if stitch.size != (h, w):
+            crop = F.interpolate(crop, (h, w), mode="bicubic", antialias=True).clamp(0, 1)
+        photo, crop = broadcast("photo", stitch.image[..., :3], "crop", crop.movedim(1, -1))
+        hole, photo = broadcast("mask", stitch.hole.unsqueeze(-1), "photo", photo)
+        result = photo.to(crop.dtype, copy=True, memory_format=torch.contiguous_format)
+        part = result[:, top : top + h, left : left + w]
+        part.copy_(torch.where(hole, crop, part))
+        if feather:
+            weight = fade(stitch.hole, feather).to(crop).unsqueeze(-1)
+            part.copy_(torch.where(weight > 0, part.lerp(crop, weight), part))
+        return io.NodeOutput(result)
+
+
+def fade(hole: Tensor, feather: int) -> Tensor:
+    """Falls from 1 in the hole (B, H, W) bool to 0 where `feather` pixels lie between."""
+    distances = [ndimage.distance_transform_edt(~mask) if mask.any() else np.inf * ~mask for mask in hole.cpu().numpy()]
+    return (1 - torch.from_numpy(np.stack(distances)) / (feather + 1)).clamp_min(0)

@@ -1,0 +1,75 @@
+"""ComfyUI's real page in a headless Chromium, for tests and for the pictures in the help pages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from comfy_server import ROOT, Server
+from playwright.sync_api import Page, sync_playwright
+
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--no-first-run"]
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
+TITLE = 30  # height of a node's title, above its position
+
+
+def find_browser() -> str | None:
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def open_page(server: Server, locale: str = "en") -> Iterator[Page]:
+    """The page of a server, ready for graphs. Raises FileNotFoundError where no browser is installed."""
+    browser = find_browser()
+    if browser is None:
+        raise FileNotFoundError(f"none of {', '.join(BROWSERS)} is installed")
+    server.open("/settings", json.dumps({**SETTINGS, "Comfy.Locale": locale}).encode())
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=browser, args=ARGUMENTS) as chromium,
+    ):
+        page = chromium.new_page(viewport={"width": 1900, "height": 1000})
+        page.set_default_timeout(120_000)
+        page.goto(server.url)
+        page.wait_for_function("window.app?.graph && window.app.extensionManager && !window.app.isGraphLoading")
+        yield page
+
+
+def load(page: Page, workflow: dict, name: str = "test") -> None:
+    page.evaluate("([w, n]) => window.app.loadGraphData(w, true, true, n)", [workflow, name])
+
+
+def show(page: Page, box: tuple[float, float, float, float], scale: float = 1.0, margin: int = 90) -> None:
+    """Brings a part of the graph, (left, top, right, bottom), to the upper left of the view."""
+    offset = [margin / scale - box[0], margin / scale - box[1]]
+    page.evaluate(
+        "([offset, scale]) => { const c = window.app.canvas; c.ds.scale = scale; c.ds.offset = offset; c.setDirty(true, true) }",
+        [offset, scale],
+    )
+    page.wait_for_timeout(700)  # the canvas is drawn by a timer, pictures arrive when they arrive
+
+
+def bounds(graph: dict) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of all nodes of a workflow."""
+    nodes = graph["nodes"]
+    return (
+        min(n["pos"][0] for n in nodes),
+        min(n["pos"][1] for n in nodes) - TITLE,
+        max(n["pos"][0] + n["size"][0] for n in nodes),
+        max(n["pos"][1] + n["size"][1] for n in nodes),
+    )
+
+
+def place_models(base: Path) -> None:
+    """An empty file for every model that a shipped workflow names and that is not there, so that no node turns red."""
+    for path in (ROOT / "workflows").glob("*.json"):
+        for node in json.loads(path.read_text())["nodes"]:
+            for model in node["properties"].get("models", []):
+                file = base / "models" / model["directory"] / model["name"]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                if not file.exists():
+                    file.touch()

@@ -1,0 +1,136 @@
+"""Inpaint Prepare and Inpaint Stitch inside ComfyUI: what grows, fills and feathers the hole, and what a large photo costs."""
+
+import sys
+from itertools import pairwise
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from graphs import ellipse
+from skimage.measure import label
+from skimage.morphology import dilation, disk
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+@pytest.fixture
+def prepare(extension: ModuleType):
+    return sys.modules["asuka_extension.nodes.prepare"].ASUKA_InpaintPrepare
+
+
+@pytest.fixture
+def stitch(extension: ModuleType):
+    return sys.modules["asuka_extension.nodes.stitch"].ASUKA_InpaintStitch
+
+
+def photo(width: int, height: int, batch: int = 1) -> Tensor:
+    """Nothing in it is brighter than 0.5, so that white tells what was put in."""
+    return torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(0)) / 2
+
+
+def mask_of(hole: np.ndarray) -> Tensor:
+    return torch.from_numpy(hole).float()[None]
+
+
+def filled_with(prepare, stitch, image: Tensor, hole: np.ndarray, **options) -> np.ndarray:
+    """Where the result is inpainted, (H, W) bool: there the crop, which is white, and everywhere else the photo."""
+    outputs = prepare.execute(image, mask_of(hole), 64, 1.0, **options).args
+    result = stitch.execute(outputs[3], torch.ones_like(outputs[0])).args[0]
+    replaced = (result > 0.75).all(-1)[0].numpy()
+    assert torch.equal(result[0][~replaced], image[0][~replaced])
+    return replaced
+
+
+@pytest.mark.parametrize("grow", [1, 7])
+@pytest.mark.parametrize("top", [0, 10, 88])
+@pytest.mark.parametrize("side", [12, 80], ids=["small", "as large as the crop"])
+def test_grow_is_a_dilation_by_a_disk(prepare, stitch, grow, top, side):
+    hole = np.zeros((100, 120), bool)
+    hole[top : top + side, 20 : 20 + side] = True
+    hole[top + 3, 22] = False
+    assert np.array_equal(filled_with(prepare, stitch, photo(120, 100), hole, grow=grow), dilation(hole, disk(grow)))
+
+
+def test_fill_holes_fills_what_is_enclosed_and_nothing_else(prepare, stitch):
+    ring = ellipse(120, 100, 0.3) & ~ellipse(120, 100, 0.2)
+    open_ring = ring.copy()
+    open_ring[:50, 50:56] = False
+    at_edge = np.zeros_like(ring)
+    at_edge[40:60, :20] = True
+    at_edge[45:55, :15] = False  # open towards the edge of the photo
+    for hole in (ring, open_ring, at_edge):
+        outside = label(~hole, connectivity=1)
+        edges = np.unique(np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]]))
+        expected = hole | ~np.isin(outside, edges[edges > 0])
+        assert np.array_equal(filled_with(prepare, stitch, photo(120, 100), hole, fill_holes=True), expected)
+    assert np.array_equal(filled_with(prepare, stitch, photo(120, 100), ring), ring)
+
+
+def test_feather_fades_around_the_hole(prepare, stitch):
+    """In the hole the crop, beyond the feather the photo to the bit, between them less and less of the crop."""
+    hole, image = ellipse(120, 100, 0.2), photo(120, 100)
+    outputs = prepare.execute(image, mask_of(hole), 64, 2.5).args
+    crop = torch.ones_like(outputs[0])
+    result = stitch.execute(outputs[3], crop, feather=6).args[0]
+    share = ((result - image) / (1 - image)).mean(-1)[0].numpy()
+    near = dilation(hole, disk(7))
+    assert (share[hole] > 0.999).all()
+    assert torch.equal(result[0][~near], image[0][~near])
+    rings = [dilation(hole, disk(d)) & ~dilation(hole, disk(d - 1)) for d in range(1, 7)]
+    means = [share[ring].mean() for ring in rings]
+    assert all(a > b > 0 for a, b in pairwise(means))
+    assert means[0] > 0.8
+    assert means[-1] < 0.25
+
+
+@pytest.mark.parametrize("feather", [0, 6])
+def test_content_under_the_hole_never_reaches_the_result(prepare, stitch, feather):
+    hole, image, results = ellipse(120, 100), photo(120, 100), []
+    for under in (0.0, 1.0, float("nan")):
+        painted = torch.where(torch.from_numpy(hole)[None, ..., None], torch.tensor(under), image)
+        outputs = prepare.execute(painted, mask_of(hole), 64, 2.5, grow=0).args
+        results.append([*outputs[:3], stitch.execute(outputs[3], outputs[0], feather=feather).args[0]])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_each_mask_of_a_batch_keeps_to_itself(prepare, stitch):
+    """One of two masks may be empty: its photo comes back unchanged, whatever the options are."""
+    holes = torch.stack([torch.from_numpy(ellipse(120, 100)).float(), torch.zeros(100, 120)])
+    image = photo(120, 100, 2)
+    outputs = prepare.execute(image, holes, 64, 1.5, grow=3, fill_holes=True).args
+    result = stitch.execute(outputs[3], torch.ones_like(outputs[0]), feather=4).args[0]
+    assert torch.equal(result[1], image[1])
+    assert (result[0] > 0.75).any()
+
+
+class Allocations(TorchDispatchMode):
+    """Bytes of every tensor that an operation makes anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.known = [], set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given = {x.untyped_storage().data_ptr() for x in args if isinstance(x, Tensor)}
+        for x in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(x, Tensor) and x.untyped_storage().data_ptr() not in given:
+                self.sizes.append(x.untyped_storage().nbytes())
+        return result
+
+
+def test_small_hole_in_a_large_photo_costs_what_the_hole_costs(prepare, stitch):
+    """12 megapixels: the photo is never copied but for the result, and beside it only the mask's comparison is of its size."""
+    image, mask = photo(4000, 3000), mask_of(ellipse(4000, 3000, 0.02))
+    with Allocations() as preparing:
+        outputs = prepare.execute(image, mask, 512, 2.5, grow=8, fill_holes=True).args
+    pixels, crop = 4000 * 3000, outputs[0].numel() * outputs[0].element_size()
+    assert outputs[0].shape[1:3] == (512, 512)
+    assert sorted(preparing.sizes)[-1] <= pixels  # one byte per pixel
+    assert sum(size > 2 * crop for size in preparing.sizes) <= 2
+    with Allocations() as stitching:
+        result = stitch.execute(outputs[3], outputs[0], feather=8).args[0]
+    assert result.shape == image.shape
+    assert [size for size in stitching.sizes if size > 4 * crop] == [image.numel() * image.element_size()]
