@@ -10,7 +10,7 @@ from PIL import Image
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RAW = "https://raw.githubusercontent.com/asuka-inpaint/ComfyUI-ASUKA/main/"
-NEEDED = {"asuka_modules", "docs", "nodes", "subgraphs", "training", "web", "workflows"}
+NEEDED = {"asuka_modules", "docs", "locales", "nodes", "subgraphs", "training", "web", "workflows"}
 AT_TOP = {"__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "CHANGELOG.md"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git 
 def test_archive_holds_the_pack_and_nothing_else():
     files = {path.as_posix() for path in archived()}
     assert {name for name in files if "/" not in name} - {"README.md"} == AT_TOP
-    assert {name.split("/")[0] for name in files if "/" in name} - {"locales"} == NEEDED
+    assert {name.split("/")[0] for name in files if "/" in name} == NEEDED
     assert {name for name in files if name.startswith("docs/")} == {"docs/weights.md"}
     assert not any(name.startswith("workflows/api/") for name in files)
 
