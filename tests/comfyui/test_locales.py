@@ -6,7 +6,7 @@ from pathlib import Path
 
 import comfyui_frontend_package
 import pytest
-from comfy_server import ROOT, Server
+from comfy_server import FOLDER, ROOT, Server
 from node_texts import FILE, node_texts
 
 TRANSLATIONS = ("zh", "ja")
@@ -56,7 +56,8 @@ def test_nodes_and_inputs_are_called_by_their_translated_names(language, quotes)
     texts = read(language, "nodeDefs.json")
     known = {node["display_name"] for node in texts.values()} | names_on_the_page()
     known |= {slot["name"] for node in texts.values() for slot in node["inputs"].values()}
-    quoted = {name for text in leaves(texts) for name in re.findall("{}(.+?){}".format(*quotes), text)}
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "web" / "docs").glob(f"*/{language}.md")]
+    quoted = {name for text in leaves(texts) + pages for name in re.findall("{}(.+?){}".format(*quotes), text)}
     assert len(quoted) > 10
     assert {name for name in quoted if not name.isascii()} <= known
 
@@ -80,3 +81,20 @@ def test_comfyui_serves_the_translations(server: Server):
     for language in ("en", *TRANSLATIONS):
         assert served[language]["nodeDefs"] == read(language, "nodeDefs.json")
         assert served[language]["nodeCategories"] == read(language, "main.json")["nodeCategories"]
+
+
+@pytest.mark.parametrize("language", ["en", *TRANSLATIONS])
+def test_every_node_has_a_help_page(server: Server, object_info, language):
+    """Where ComfyUI's page looks for it, under the node's name, and about each of its inputs by the name on the node."""
+    texts = read(language, "nodeDefs.json")
+    for node in object_info:
+        name = node if language == "en" else f"{node}/{language}"
+        page = server.open(f"/extensions/{FOLDER}/docs/{name}.md").decode()
+        assert page.startswith(f"# {texts[node]['display_name']}\n")
+        for slot in texts[node]["inputs"].values():
+            assert f"**{slot['name']}**" in page, (name, slot["name"])
+
+
+def test_there_is_no_help_page_without_a_node(object_info):
+    pages = {path.relative_to(ROOT / "web" / "docs").parts[0] for path in (ROOT / "web" / "docs").rglob("*.md")}
+    assert {name.removesuffix(".md") for name in pages} == object_info.keys()
