@@ -65,6 +65,23 @@ install_packages() {
   touch "$stamp"
 }
 
+CHROMIUMS=(chromium-headless-shell chromium google-chrome)  # as in browser.py
+
+install_browser() {
+  local name
+  for name in "${CHROMIUMS[@]}"; do command -v "$name" >/dev/null && return; done
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing Chromium for the browser tests"
+    local get=(timeout 300 apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20)
+    export DEBIAN_FRONTEND=noninteractive
+    "${get[@]}" update >/dev/null 2>&1 || true
+    for name in "${CHROMIUMS[@]:0:2}"; do
+      "${get[@]}" install -y --no-install-recommends "$name" >/dev/null 2>&1 && return
+    done
+  fi
+  say "there is no Chromium, so the browser tests will be skipped (apt install chromium-headless-shell)"
+}
+
 if own_comfyui; then
   COMFYUI_PATH=$(cd "$COMFYUI_PATH" && pwd)
   say "using the ComfyUI in $COMFYUI_PATH"
@@ -74,4 +91,5 @@ else
   download_comfyui
   install_packages
 fi
+if [ "$PURPOSE" = test ]; then install_browser; fi
 export COMFYUI_PATH PYTHON
