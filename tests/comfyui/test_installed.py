@@ -34,7 +34,10 @@ def installed(comfyui: Path, tmp_path_factory) -> Iterator[Server]:
     shutil.rmtree(base / "models" / "asuka")
     unpack(base / "custom_nodes" / NAME)
     clash(base / "custom_nodes" / CLASHING)
-    with Server(comfyui, sys.executable, base, ["--cpu", "--whitelist-custom-nodes", NAME, CLASHING]) as server:
+    (base / "elsewhere").mkdir()
+    (base / "extra.yaml").write_text("mine:\n  asuka: elsewhere\n")
+    options = ["--cpu", "--extra-model-paths-config", str(base / "extra.yaml")]
+    with Server(comfyui, sys.executable, base, [*options, "--whitelist-custom-nodes", NAME, CLASHING]) as server:
         yield server
 
 
@@ -83,23 +86,35 @@ def test_model_folder_is_made_with_a_readme(installed):
 
 @pytest.mark.parametrize("file", [None, "asuka-miniature.safetensors"], ids=["first time", "from a workflow"])
 def test_missing_weights_tell_file_address_and_folder(installed, loader, file):
-    (offered,) = installed.get("/object_info/ASUKA_Load")["ASUKA_Load"]["input"]["required"]["file"][1]["options"]
+    (offered,) = files(installed)
     loader["1"]["inputs"]["file"] = file or offered
     with pytest.raises(ServerError) as error:
         installed.run(loader)
     message = str(error.value)
     assert (file or "there are no weights") in message
     assert "https://github.com/asuka-inpaint/ComfyUI-ASUKA/blob/main/docs/weights.md" in message
-    assert str(installed.base / "models" / "asuka") in message
+    for folder in ("models/asuka", "elsewhere"):
+        assert str(installed.base / folder) in message
+
+
+def files(installed: Server) -> list[str]:
+    """What Load ASUKA offers once the user has pressed R, which asks the server for /object_info again."""
+    return installed.get("/object_info/ASUKA_Load")["ASUKA_Load"]["input"]["required"]["file"][1]["options"]
 
 
 def test_weights_are_found_after_pressing_r_and_the_workflow_runs(installed, workflow):
-    """R asks the server for /object_info again."""
     shutil.copy(ROOT / "demo" / "asuka-miniature.safetensors", installed.base / "models" / "asuka")
-    file = installed.get("/object_info/ASUKA_Load")["ASUKA_Load"]["input"]["required"]["file"][1]
-    assert file["options"] == ["asuka-miniature.safetensors"]
+    assert files(installed) == ["asuka-miniature.safetensors"]
     pixels, hole = photo(120, 100), ellipse(120, 100)
     workflow["1"]["inputs"]["image"] = put_image(installed, "photo.png", pixels, hole)
     workflow["8"]["inputs"]["steps"] = 1
     result = read(installed, installed.run(workflow), "11")
     assert np.array_equal(result[~hole], pixels[~hole])
+
+
+def test_folders_of_extra_model_paths_are_searched_too(installed, loader):
+    shutil.copy(ROOT / "demo" / "asuka-miniature.safetensors", installed.base / "elsewhere" / "there.safetensors")
+    (installed.base / "elsewhere" / "notes.txt").touch()
+    assert files(installed)[1:] == ["there.safetensors"]
+    loader["1"]["inputs"]["file"] = "there.safetensors"
+    installed.run(loader)

@@ -206,22 +206,3 @@ def test_model_folder_that_cannot_be_made_is_reported(extension, monkeypatch, tm
     monkeypatch.setattr(folder_paths, "folder_names_and_paths", {})
     sys.modules["asuka_extension.nodes.load"].register_model_folder()
     assert f"could not prepare {tmp_path / 'asuka'}" in caplog.text
-
-
-def test_folders_from_extra_model_paths_are_searched_too(extension, monkeypatch, tmp_path):
-    import folder_paths
-    from utils.extra_config import load_extra_path_config
-
-    for path in ("models/asuka/here.safetensors", "elsewhere/there.safetensors", "elsewhere/readme.md"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
-    (tmp_path / "extra.yaml").write_text("mine:\n  asuka: elsewhere\n")
-    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
-    monkeypatch.setattr(folder_paths, "folder_names_and_paths", {})
-    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
-    load_extra_path_config(str(tmp_path / "extra.yaml"))  # as main.py does, before any pack is loaded
-    load = sys.modules["asuka_extension.nodes.load"]
-    load.register_model_folder()
-    options = load.ASUKA_Load.define_schema().inputs[0].options
-    assert options == ["here.safetensors", "there.safetensors"]
-    assert load.ASUKA_Load.validate_inputs("there.safetensors") is True

@@ -6,6 +6,7 @@ import pytest
 from browser import find_browser, open_page, show
 from comfy_server import ROOT, Server
 
+pytestmark = pytest.mark.newest
 SCREENSHOTS = ROOT / "output" / "screenshots"
 NODE = "ASUKA_InpaintPrepare"
 
