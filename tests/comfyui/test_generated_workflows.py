@@ -6,6 +6,8 @@ from workflow_graph import Graph
 
 from workflows import WORKFLOWS, asuka_inpaint
 
+pytestmark = pytest.mark.newest
+
 
 def files(folder) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.glob("*.json")}

@@ -195,3 +195,14 @@ def test_every_input_and_output_has_a_tooltip(server: Server):
         assert all(info["output_tooltips"]), name
         assert info["description"]
         assert info["search_aliases"]
+
+
+def test_model_folder_that_cannot_be_made_is_reported(extension, monkeypatch, tmp_path, caplog):
+    """As on a read-only disk; nodes still load."""
+    import folder_paths
+
+    (tmp_path / "asuka").write_text("a file in its way")
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", {})
+    sys.modules["asuka_extension.nodes.load"].register_model_folder()
+    assert f"could not prepare {tmp_path / 'asuka'}" in caplog.text

@@ -11,6 +11,7 @@ from comfy_server import ROOT, Server
 from graphs import ellipse, photo, put_image, read
 from playwright.sync_api import Page
 
+pytestmark = pytest.mark.newest
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 SCREENSHOTS = ROOT / "output" / "screenshots"
 

@@ -8,6 +8,7 @@ import pytest
 import tomllib
 from comfy_server import ROOT, Server
 
+pytestmark = pytest.mark.newest
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSIONS = {"comfy-core": "0.30.0", PROJECT["name"]: PROJECT["version"]}

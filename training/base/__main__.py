@@ -36,9 +36,9 @@ def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
     latents = build_latents(recipe.latents, partial(encode, autoencoder), device)
     for stage in recipe.unet:
         unet = train_unet(stage, latents, autoencoder, unet)
-    if PartialState().is_main_process:
-        Path(recipe.out).parent.mkdir(parents=True, exist_ok=True)
-        save_base(recipe.out, autoencoder, unet)
+        if PartialState().is_main_process:  # each stage's model is usable, just not yet as good
+            Path(recipe.out).parent.mkdir(parents=True, exist_ok=True)
+            save_base(recipe.out, autoencoder, unet)
     return autoencoder, unet
 
 
