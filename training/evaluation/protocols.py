@@ -1,0 +1,96 @@
+"""The two protocols by which the field measures inpainting, and the measuring itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import metrics
+from .distributions import frechet_distance, inception_discriminative_score
+from .features import FeatureCache
+from .pixels import composite, grad, is_hole, psnr, ssim
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What FID, U-IDS and P-IDS are computed from."""
+
+    features: str  # of networks.NETWORKS
+    reduce: bool  # to as many dimensions as a picture has rows, before the SVM
+
+
+PROTOCOLS = {
+    "asuka": Protocol("inception-torchvision", True),  # ASUKA's published scripts
+    "comod": Protocol("inception-2015-12-05", False),  # Co-Mod's, and MAT's
+}
+METRICS = {  # of single pictures; name -> (unit, is more better)
+    "psnr": ("dB", True),
+    "hole_psnr": ("dB", True),
+    "ssim": ("", True),
+    "grad": ("grey levels", False),
+    "colour_offset": ("grey levels", False),
+    "lpips": ("", False),
+    "clip_global": ("", True),
+    "clip_hole": ("", True),
+    "seed_spread": ("grey levels", False),
+}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What the metrics look through; what is None is left out."""
+
+    features: FeatureCache | None = None
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
+    clip: FeatureCache | None = None
+
+
+def measure(results: Sequence[np.ndarray], original: np.ndarray, mask: np.ndarray, networks: Networks) -> dict:
+    """The metrics of one hole, means over its results of several seeds. Pictures (H, W, 3) and mask (H, W) uint8."""
+    composites = [composite(result, original, mask) for result in results]
+    images, real = as_batch(composites), as_batch([original])
+    hole = torch.from_numpy(is_hole(mask)).float()[None, None]
+    pairs = (
+        images.float() / 255,
+        (real.float() / 255).expand(len(images), -1, -1, -1),
+        hole.expand(len(images), -1, -1, -1),
+    )
+    values = {
+        "psnr": np.mean([psnr(image, original) for image in composites]),
+        "hole_psnr": metrics.hole_psnr(*pairs).mean(),
+        "ssim": np.mean([ssim(image, original) for image in composites]),
+        "grad": np.mean([grad(result, original, mask) for result in results]),
+        "colour_offset": metrics.colour_offset(*pairs).mean(),
+    }
+    if networks.perceptual:
+        values["lpips"] = networks.perceptual(images, real.expand_as(images)).mean()
+    if networks.clip:
+        only_hole = is_hole(mask)[..., None]
+        values["clip_global"] = similarity(networks.clip, composites, original)
+        values["clip_hole"] = similarity(networks.clip, [x * only_hole for x in composites], original * only_hole)
+    if len(results) > 1:
+        values["seed_spread"] = metrics.seed_spread(pairs[0][:, None], hole)
+    return {name: float(value) for name, value in values.items()}
+
+
+def measure_set(
+    composites: Sequence[np.ndarray], originals: Sequence[np.ndarray], protocol: Protocol, features: FeatureCache
+) -> dict:
+    """FID, U-IDS and P-IDS of one seed's composites, with what they depend on."""
+    fake, real = features(composites), features(originals)
+    components = len(originals[0]) if protocol.reduce else None
+    scores = asdict(inception_discriminative_score(fake, real, components))
+    return {"fid": frechet_distance(fake, real), "features": features.network.name, "pairs": len(fake), **scores}
+
+
+def as_batch(pictures: Sequence[np.ndarray]) -> Tensor:
+    """(B, 3, H, W) uint8."""
+    return torch.from_numpy(np.stack(pictures)).movedim(-1, 1)
+
+
+def similarity(network: FeatureCache, pictures: Sequence[np.ndarray], original: np.ndarray) -> float:
+    """Mean cosine between each picture's features and the original's."""
+    a, b = network(pictures), network([original])
+    return float(np.mean(a @ b[0] / (np.linalg.norm(a, axis=1) * np.linalg.norm(b[0]))))
