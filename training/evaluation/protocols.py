@@ -1,6 +1,6 @@
 """The two protocols by which the field measures inpainting, and the measuring itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -76,13 +76,16 @@ def measure(results: Sequence[np.ndarray], original: np.ndarray, mask: np.ndarra
 
 
 def measure_set(
-    composites: Sequence[np.ndarray], originals: Sequence[np.ndarray], protocol: Protocol, features: FeatureCache
+    composites: Iterable[np.ndarray],
+    originals: Iterable[np.ndarray],
+    size: int,
+    protocol: Protocol,
+    features: FeatureCache,
 ) -> dict:
-    """FID, U-IDS and P-IDS of one seed's composites, with what they depend on."""
+    """FID, U-IDS and P-IDS of one seed's composites, `size` pixels wide, with what they depend on."""
     fake, real = features(composites), features(originals)
-    components = len(originals[0]) if protocol.reduce else None
-    scores = asdict(inception_discriminative_score(fake, real, components))
-    return {"fid": frechet_distance(fake, real), "features": features.network.name, "pairs": len(fake), **scores}
+    scores = inception_discriminative_score(fake, real, size if protocol.reduce else None)
+    return {"fid": frechet_distance(fake, real), "features": features.network.name, **asdict(scores)}
 
 
 def as_batch(pictures: Sequence[np.ndarray]) -> Tensor:

@@ -111,7 +111,7 @@ def test_fid_is_that_of_torchmetrics(rng, tmp_path):
     for images, is_real in ((real, True), (fake, False)):
         theirs.update(torch.from_numpy(images).movedim(-1, 1), real=is_real)
     network = FeatureCache(FeatureNetwork("first-pixels", FirstPixels()), tmp_path)
-    ours = measure_set(fake, real, PROTOCOLS["comod"], network)["fid"]
+    ours = measure_set(fake, real, 4, PROTOCOLS["comod"], network)["fid"]
     assert ours == pytest.approx(float(theirs.compute()), rel=1e-4)
     assert frechet_distance(network(real), network(real)) == pytest.approx(0, abs=1e-4)
 
