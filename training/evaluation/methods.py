@@ -6,7 +6,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from spandrel import MaskedImageModelDescriptor, ModelLoader
 
 from .comfyui import ComfyUI, ComfyUIConfig
@@ -85,18 +84,14 @@ class Feedforward:
         model = ModelLoader().load_from_file(path)
         if not isinstance(model, MaskedImageModelDescriptor):
             raise ValueError(f"{path}: {model.architecture.name} takes no mask; an inpainting model was expected")
-        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.weights = {path.name: sha256(path)}
 
     @torch.inference_mode()
     def __call__(self, question: Question) -> np.ndarray:
         image = torch.from_numpy(question.image).movedim(-1, 0)[None].float() / 255
         mask = torch.from_numpy(question.hole)[None, None].float()
-        h, w = mask.shape[-2:]
-        step = self.model.size_requirements.multiple_of
-        padding = (0, -w % step, 0, -h % step)
-        image, mask = (F.pad(x, padding, mode="reflect").to(self.model.device) for x in (image, mask))
-        result = self.model(image, mask)[0, :, :h, :w].clamp(0, 1)
+        result = self.model(image.to(self.model.device), mask.to(self.model.device))[0].clamp(0, 1)
         return (result * 255).round().byte().movedim(0, -1).cpu().numpy()
 
 

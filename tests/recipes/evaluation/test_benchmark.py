@@ -7,14 +7,17 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from sklearn.utils import Bunch
+from spandrel.architectures.LaMa import LaMa
 
 from training import evaluate
 from training.evaluation import methods
 from training.evaluation.compare import compare, read_images
 from training.evaluation.exhibits import outline_point, zoom
+from training.evaluation.methods import MethodConfig, ask, make_method
 from training.evaluation.pairs import PairsConfig, open_pairs
 from training.evaluation.report import table
 from training.masks import MaskConfig
@@ -104,8 +107,8 @@ def test_no_method_sees_what_is_under_the_hole():
     image, mask = rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
     mask[20:40, 20:40] = 255
     other = np.where(mask[..., None] > 0, 255 - image, image)
-    question = methods.ask("0", image, mask, 7)
-    assert np.array_equal(question.image, methods.ask("0", other, mask, 7).image)
+    question = ask("0", image, mask, 7)
+    assert np.array_equal(question.image, ask("0", other, mask, 7).image)
     assert np.array_equal(question.image[~question.hole], image[~question.hole])
 
 
@@ -192,3 +195,25 @@ def test_close_up_is_on_the_outline():
     image[32, 40] = 255
     assert (zoom(image, (y, x)) == 255).all(-1).sum() == 64  # one pixel, eight times as wide and high
     assert zoom(image, outline_point(np.full_like(mask, 255))).shape == image.shape
+
+
+def test_lama_is_run_by_spandrel(tmp_path):
+    torch.manual_seed(0)
+    network = LaMa(in_nc=4, out_nc=3).eval()
+    torch.save(network.state_dict(), tmp_path / "lama.pth")
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (SIZE, SIZE + 4, 3), np.uint8), np.zeros((SIZE, SIZE + 4), np.uint8)
+    mask[20:40, 20:40] = 255
+    lama = make_method(MethodConfig("LaMa", spandrel=str(tmp_path / "lama.pth")), None)
+    question = ask("0", image, mask, 0)
+    result = lama(question)
+    assert np.array_equal(result[mask == 0], image[mask == 0])
+    x, m = (
+        torch.from_numpy(question.image / 255).float().movedim(-1, 0)[None],
+        torch.from_numpy(mask / 255).float()[None, None],
+    )
+    with torch.inference_mode():  # LaMa takes multiples of 8
+        expected = network(*(torch.nn.functional.pad(v, (0, 4, 0, 0), mode="reflect") for v in (x, m)))[..., : SIZE + 4]
+    assert np.abs(result / 255 - expected[0].movedim(0, -1).numpy()).max() < 0.01
+    assert list(lama.weights) == ["lama.pth"]
+    assert len(lama.weights["lama.pth"]) == 64
