@@ -119,16 +119,21 @@ def read_mask(path: Path) -> np.ndarray:
 
 def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
     """The largest central square of a photo (H, W, 3), `size` pixels wide."""
-    x, y, side = crop_box(photo)
-    photo = photo[y : y + side, x : x + side]
-    if side == size:
-        return photo
-    return cv2.resize(photo, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+    square = centre_square(photo)
+    if len(square) == size:
+        return square
+    interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
+    return cv2.resize(square, (size, size), interpolation=interpolation)
 
 
-def crop_box(photo: np.ndarray) -> tuple[int, int, int]:
+def centre_square(picture: np.ndarray) -> np.ndarray:
+    x, y, side = crop_box(picture)
+    return picture[y : y + side, x : x + side]
+
+
+def crop_box(picture: np.ndarray) -> tuple[int, int, int]:
     """Left, top and side of the largest central square."""
-    h, w = photo.shape[:2]
+    h, w = picture.shape[:2]
     side = min(h, w)
     return (w - side) // 2, (h - side) // 2, side
 
