@@ -1,8 +1,8 @@
 """Evaluate ASUKA: against its own base model on held-out photos, or against anything by the field's protocols.
 
     python -m training.evaluate miniature --set photos=PHOTOS --set masks.objects=MASKS
-    python -m training.evaluate training/configs/sd15/misato.yaml
-    python -m training.evaluate training/configs/sd15/misato.yaml --compare ASUKA SD
+    python -m training.evaluate training/configs/sd15/benchmark-misato.yaml
+    python -m training.evaluate training/configs/sd15/benchmark-misato.yaml --compare ASUKA SD
 
 `miniature` stands for training/configs/miniature/evaluate.yaml. A config with `methods` is a benchmark
 (training.evaluation). Interrupted runs continue where they stopped.

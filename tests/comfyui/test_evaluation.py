@@ -20,7 +20,7 @@ METHODS = {
     "SD": SD,
     "SD-RePaint": replace(SD, repaint=RePaint(1, 2)),
     "SD-text": Diffusion("sd.safetensors", prompt="background", cfg=7.5),
-    "SD-prompt": Diffusion("sd.safetensors", prompt="embedding:asuka_sd_prompt", noise_mask=True),
+    "SD-prompt": Diffusion("sd.safetensors", prompt="embedding:asuka_sd_prompt", noise_mask=True, whole_cells=False),
 }
 
 
@@ -38,7 +38,7 @@ def question():
 @pytest.mark.parametrize("name", METHODS)
 def test_graphs_fit_the_nodes(server, name):
     info = server.get("/object_info")
-    for node in inpaint(METHODS[name], "photo.png", 0).values():
+    for node in inpaint(METHODS[name], "photo.png", SIZE, 0).values():
         declared = info[node["class_type"]]["input"]
         assert declared.get("required", {}).keys() <= node["inputs"].keys(), node
         assert node["inputs"].keys() <= declared.get("required", {}).keys() | declared.get("optional", {}).keys(), node

@@ -25,6 +25,7 @@ class Diffusion:
     repaint: RePaint | None = None
     steps: int = 50
     cfg: float = 1.0
+    whole_cells: bool = True  # grow the hole that the model is told to whole latent cells, as Inpaint Prepare does
     noise_mask: bool = False  # put the known latents back after every step, as ComfyUI does by default and LDM does not
 
     def files(self) -> dict[str, str]:
@@ -33,15 +34,15 @@ class Diffusion:
         return {self.checkpoint: "checkpoints", **asuka}
 
 
-def inpaint(method: Diffusion, photo: str, seed: int) -> dict:
-    """The graph that fills the transparent part of an input picture and shows it as node "result"."""
-    image, mask = ["photo", 0], ["photo", 1]
-    model, vae = ["checkpoint", 0], ["checkpoint", 2]
+def inpaint(method: Diffusion, photo: str, size: int, seed: int) -> dict:
+    """The graph that fills the transparent part of an input picture, `size` at its longest, and shows it as node "result"."""
+    image, mask, vae = ["prepared", 0], ["prepared", 1], ["checkpoint", 2]
     graph = {
         "checkpoint": node("CheckpointLoaderSimple", ckpt_name=method.checkpoint),
         "photo": node("LoadImage", image=photo),
+        "prepared": node("ASUKA_InpaintPrepare", image=["photo", 0], mask=["photo", 1], resolution=size, context=1.0),
         **tell(method, image, mask),
-        **(repaint if method.repaint else ddim)(method, model, vae, image, mask, seed),
+        **(repaint if method.repaint else ddim)(method, seed),
     }
     if method.decoder:
         graph["decoder"] = node("ASUKA_Load", file=method.decoder)
@@ -77,20 +78,20 @@ def tell(method: Diffusion, image: list, mask: list) -> dict:
     }
 
 
-def ddim(method: Diffusion, model: list, vae: list, image: list, mask: list, seed: int) -> dict:
+def ddim(method: Diffusion, seed: int) -> dict:
     """An inpainting model, which is shown the known pixels."""
     conditioned = node(
         "InpaintModelConditioning",
         positive=["positive", 0],
         negative=negative(method),
-        vae=vae,
-        pixels=image,
-        mask=mask,
+        vae=["checkpoint", 2],
+        pixels=["prepared", 0],
+        mask=["prepared", 2 if method.whole_cells else 1],
         noise_mask=method.noise_mask,
     )
     sampled = node(
         "KSampler",
-        model=model,
+        model=["checkpoint", 0],
         seed=seed,
         steps=method.steps,
         cfg=method.cfg,
@@ -104,16 +105,18 @@ def ddim(method: Diffusion, model: list, vae: list, image: list, mask: list, see
     return {"conditioned": conditioned, "sampled": sampled}
 
 
-def repaint(method: Diffusion, model: list, vae: list, image: list, mask: list, seed: int) -> dict:
+def repaint(method: Diffusion, seed: int) -> dict:
     """Any model; the sampler puts the known latents back."""
     return {
-        "encoded": node("VAEEncode", pixels=image, vae=vae),
-        "masked": node("SetLatentNoiseMask", samples=["encoded", 0], mask=mask),
+        "encoded": node("VAEEncode", pixels=["prepared", 0], vae=["checkpoint", 2]),
+        "masked": node("SetLatentNoiseMask", samples=["encoded", 0], mask=["prepared", 2]),
         "sampler": node("ASUKA_RePaint", jump_length=method.repaint.jump_length, resamples=method.repaint.resamples),
-        "sigmas": node("BasicScheduler", model=model, scheduler="ddim_uniform", steps=method.steps, denoise=1.0),
+        "sigmas": node(
+            "BasicScheduler", model=["checkpoint", 0], scheduler="ddim_uniform", steps=method.steps, denoise=1.0
+        ),
         "sampled": node(
             "SamplerCustom",
-            model=model,
+            model=["checkpoint", 0],
             add_noise=True,
             noise_seed=seed,
             cfg=method.cfg,

@@ -69,7 +69,8 @@ class Sampled:
 
     def __call__(self, question: Question) -> np.ndarray:
         photo = self.server.upload(question.image, question.hole)
-        return self.server.picture(inpaint(self.config, photo, question.seed), "result")
+        size = max(question.hole.shape)
+        return self.server.picture(inpaint(self.config, photo, size, question.seed), "result")
 
 
 class Feedforward:
