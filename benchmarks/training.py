@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -72,7 +73,7 @@ def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str
             step(batch)
 
     with tempfile.TemporaryDirectory() as out:
-        log = Log(Path(out), WARM_UP + STEPS, run.batch_size, run.log_every, 0)
+        log = Log(Path(out), asdict(replace(run, steps=WARM_UP + STEPS)), 1, 0)
         batches = iter(loader)
 
         def looped() -> None:

@@ -11,11 +11,16 @@ import torch
 
 from asuka_modules import checkpoints
 
+from .card import card
+
 TYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
 
 def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str, str]) -> None:
-    """Writes the named parts of the given files into `out`. Raises CheckpointError for a file without its part."""
+    """Writes the named parts of the given files into `out`, and a model card beside it.
+
+    Raises CheckpointError for a file without its part.
+    """
     networks = {}
     for name, path in parts.items():
         found = checkpoints.load(path)
@@ -23,7 +28,9 @@ def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str
             raise checkpoints.CheckpointError(f"{path}: holds no {name}, only {', '.join(found)}")
         networks[name] = found[name].build(dtype=torch.float32)
     out.parent.mkdir(parents=True, exist_ok=True)
-    checkpoints.save(out, networks, {**info, "commit": commit()}, dtype)
+    info = {**info, "commit": commit()}
+    checkpoints.save(out, networks, info, dtype)
+    out.with_suffix(".md").write_text(card(out.stem, parts, info))
 
 
 def commit() -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import time
 from pathlib import Path
 
@@ -12,10 +13,15 @@ from tqdm.auto import tqdm
 
 
 class Log:
-    """One row every `every` steps; rows written after the checkpoint that a run resumes from are dropped."""
+    """One row every `log_every` steps; rows written after the checkpoint that a run resumes from are dropped.
 
-    def __init__(self, out: Path, steps: int, batch_size: int, every: int, start: int):
-        self.path, self.steps, self.batch_size, self.every = out / "log.csv", steps, batch_size, every
+    `run` is the run's RunConfig, written to run.json beside the log, with the hardware, for the model card.
+    """
+
+    def __init__(self, out: Path, run: dict, processes: int, start: int):
+        self.path, self.steps, self.batch_size = out / "log.csv", run["steps"], run["batch_size"]
+        self.every = run["log_every"]
+        (out / "run.json").write_text(json.dumps({**run, "hardware": hardware(processes)}, indent=2) + "\n")
         rows = []
         if self.path.exists():
             with self.path.open(newline="") as file:
@@ -27,7 +33,7 @@ class Log:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(out / "tensorboard", purge_step=start + 1)
-        self.bar = tqdm(total=steps, initial=start, desc=out.name, unit="step", dynamic_ncols=True)
+        self.bar = tqdm(total=self.steps, initial=start, desc=out.name, unit="step", dynamic_ncols=True)
         self.pending: list[dict[str, Tensor]] = []
         self.since, self.since_step = time.monotonic(), start
 
@@ -77,6 +83,12 @@ class Log:
         self.bar.close()
         if self.board:
             self.board.close()
+
+
+def hardware(processes: int) -> str:
+    """What the run was computed on."""
+    one = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return f"{processes} x {one}"
 
 
 def memory() -> int:

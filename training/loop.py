@@ -7,7 +7,7 @@ the step, and a resumed run continues bit by bit.
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -107,7 +107,7 @@ def fit(
         tell_dry_run(run, accelerator, model, next(iter(loader)))
         return objective.trained
     out.mkdir(parents=True, exist_ok=True)
-    log = Log(out, run.steps, run.batch_size, run.log_every, start) if main else None
+    log = Log(out, asdict(run), accelerator.num_processes, start) if main else None
     step, values = start, []
     for batch in loader:
         for group in optimizer.param_groups:

@@ -60,8 +60,8 @@ def diffusers_weights(decoder: HarmonizingDecoder) -> dict[str, Tensor]:
     ("config", "channels", "layers"),
     [
         (DecoderConfig(), (128, 256, 512, 512), 2),
-        pytest.param(LARGE, (192, 384, 768, 768), 3, marks=pytest.mark.slow),
-        pytest.param(LARGE2, (256, 512, 1024, 1024), 5, marks=pytest.mark.slow),
+        (LARGE, (192, 384, 768, 768), 3),
+        (LARGE2, (256, 512, 1024, 1024), 5),
     ],
     ids=["1x", "1.5x", "2x"],
 )

@@ -1,0 +1,39 @@
+"""Trained parts become one file with a model card that tells how they were made."""
+
+import json
+
+import torch
+from safetensors import safe_open
+
+from asuka_modules import checkpoints
+from asuka_modules.alignment import Alignment, AlignmentConfig
+from asuka_modules.mae import MAE, MAEConfig
+from training.export import export
+
+LOG = "step,loss,grad_norm,lr,images_per_second\n20,1.5,1,1e-3,40\n40,0.5,1,1e-3,10\n"
+
+
+def test_export_joins_parts_and_tells_what_they_took(tmp_path):
+    mae = MAE(MAEConfig(embed_dim=32, depth=1, num_heads=2, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2))
+    alignment = Alignment(AlignmentConfig(prior_dim=16, context_dim=32, depth=1, head_dim=16))
+    (tmp_path / "mae").mkdir()
+    (tmp_path / "mae" / "run.json").write_text(json.dumps({"batch_size": 90, "lr": 1e-3, "hardware": "1 x abacus"}))
+    (tmp_path / "mae" / "log.csv").write_text(LOG)
+    parts = {"mae": tmp_path / "mae" / "mae.safetensors", "alignment": tmp_path / "alignment.safetensors"}
+    for (name, path), network in zip(parts.items(), (mae, alignment), strict=True):
+        checkpoints.save(path, {name: network})
+    out = tmp_path / "out" / "both.safetensors"
+    export(parts, out, torch.float16, {"license": "CC0"})
+
+    joined = checkpoints.load(out)
+    assert joined.keys() == parts.keys()
+    weight = mae.state_dict()["patch_embed.proj.weight"]
+    assert torch.equal(joined["mae"].state_dict["patch_embed.proj.weight"], weight.half())
+    with safe_open(out, framework="pt") as file:
+        assert file.metadata()["license"] == "CC0"
+    lines = out.with_suffix(".md").read_text().splitlines()
+    size = sum(p.numel() for p in mae.state_dict().values()) / 1e6
+    # 20 * 90 images at 40/s and 20 * 90 at 10/s are 225 s
+    assert lines[4] == f"| mae | {size:.2f} M | 40 | 90 | 0.001 | 0.5 | 0.06 | 1 x abacus |"
+    assert lines[5].startswith("| alignment |")
+    assert "- license: CC0" in lines
