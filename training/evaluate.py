@@ -28,7 +28,6 @@ from .config import ConfigError, load, read
 from .data import DataConfig, find_photos, random_view, read_photo
 from .evaluation import benchmark
 from .evaluation.benchmark import Benchmark
-from .evaluation.compare import compare, read_images
 from .frozen import load_frozen
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
@@ -218,7 +217,7 @@ def main() -> None:
             return
         recipe = read(Benchmark, path, arguments.set)
         if arguments.compare:
-            sys.stdout.write(compare(read_images(Path(recipe.out)), *arguments.compare))
+            sys.stdout.write(benchmark.compare_methods(recipe, *arguments.compare))
         else:
             benchmark.run(recipe)
     except (ConfigError, ConnectionError, FileNotFoundError, ValueError) as error:

@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from ..export import commit
 from .comfyui import ComfyUIConfig
+from .compare import compare, fid_difference, read_images
 from .features import FeatureCache
 from .methods import Method, MethodConfig, ask, make_method
 from .networks import NETWORKS, Perceptual
@@ -55,7 +56,8 @@ def run(recipe: Benchmark) -> dict:
         claim(out / "pictures" / config.name, {**asdict(config), **asdict(recipe.pairs), "seed": recipe.seed})
         answer(config.name, method, pairs, recipe, out)
     images = measure_pairs(methods, pairs, recipe, networks, out)
-    results = summarize(methods, pairs, images, recipe, networks, out)
+    sets = score_sets(methods, pairs, images, recipe, networks, out)
+    results = summarize(methods, images, sets, recipe, networks)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (out / "images.jsonl").write_text("".join(json.dumps(image) + "\n" for image in images))
     write_report(out, results, images, [pairs[i] for i in range(min(recipe.pictures, len(pairs)))])
@@ -118,44 +120,83 @@ def measure_pairs(
     return images
 
 
-def summarize(
+def set_features(name: str, seed: int, pairs: Sequence[Pair], features: FeatureCache, out: Path) -> np.ndarray:
+    """Features (N, D) of a method's composites of one seed."""
+    return features(
+        composite(read_picture(result_path(out, name, pair, seed)), pair.image, pair.mask) for pair in pairs
+    )
+
+
+def score_sets(
     methods: dict[str, Method],
     pairs: Sequence[Pair],
     images: list[dict],
     recipe: Benchmark,
     networks: Networks,
     out: Path,
+) -> dict[str, list[dict]]:
+    """FID of every method, seed by seed; adds U-IDS and P-IDS, means over seeds, to the metrics of `images`."""
+    found: dict[str, list[dict]] = {name: [] for name in methods}
+    if not networks.features:
+        return found
+    real = networks.features(pair.image for pair in pairs)
+    for name, method in methods.items():
+        by_pair = []
+        for seed in range(seeds(method, recipe)):
+            fake = set_features(name, seed, pairs, networks.features, out)
+            scores, each = measure_set(fake, real, recipe.pairs.size, PROTOCOLS[recipe.protocol])
+            found[name].append(scores)
+            by_pair.append(each)
+        for metric in by_pair[0]:
+            for image, value in zip(images, np.mean([each[metric] for each in by_pair], axis=0), strict=True):
+                image["methods"][name][metric] = float(value)
+    return found
+
+
+def summarize(
+    methods: dict[str, Method], images: list[dict], sets: dict[str, list[dict]], recipe: Benchmark, networks: Networks
 ) -> dict:
-    """What results.json holds: how it was measured, and for every method its means and each seed's distribution scores."""
-    protocol = PROTOCOLS[recipe.protocol]
+    """What results.json holds: how it was measured, and for every method its means and each seed's FID."""
     domains = Counter(image["domain"] for image in images)
     found = {}
     for name, method in methods.items():
-        sets = []
-        for seed in range(seeds(method, recipe) if networks.features else 0):
-            composites = (
-                composite(read_picture(result_path(out, name, pair, seed)), pair.image, pair.mask) for pair in pairs
-            )
-            originals = (pair.image for pair in pairs)
-            sets.append(measure_set(composites, originals, recipe.pairs.size, protocol, networks.features))
         found[name] = {
             "means": means(image["methods"][name] for image in images),
             "domains": {
                 domain: means(image["methods"][name] for image in images if image["domain"] == domain)
                 for domain in domains
             },
-            "sets": sets,
+            "sets": sets[name],
             "seeds": seeds(method, recipe),
             "weights": method.weights,
         }
     return {
         "protocol": recipe.protocol,
-        "pairs": len(pairs),
+        "features": networks.features.network.name if networks.features else None,
+        "pairs": len(images),
         "domains": domains,
         "recipe": asdict(recipe),
         "commit": commit(),
         "methods": found,
     }
+
+
+def compare_methods(recipe: Benchmark, a: str, b: str) -> str:
+    """How two methods of a finished run differ, as Markdown. Raises FileNotFoundError for a run that is not finished,
+    ValueError for a method that it does not have."""
+    out = Path(recipe.out)
+    images = read_images(out)
+    known = images[0]["methods"]
+    for name in (a, b):
+        if name not in known:
+            raise ValueError(f"no method {name!r} in {out}, only {', '.join(known)}")
+    networks = load_networks(replace(recipe, lpips=False, clip=False), out)
+    fid = None
+    if networks.features:
+        pairs = open_pairs(recipe.pairs)
+        fakes = [set_features(name, 0, pairs, networks.features, out) for name in (a, b)]
+        fid = fid_difference(*fakes, networks.features(pair.image for pair in pairs))
+    return compare(images, a, b, fid)
 
 
 def means(values) -> dict[str, float]:

@@ -24,11 +24,11 @@ def frechet_distance(fake: np.ndarray, real: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class IDS:
-    """U-IDS and P-IDS of a set, or why there are none. Either is 0.5 at most."""
+    """What U-IDS and P-IDS are the means of, pair by pair; or why there are none. Either is 0.5 at most."""
 
-    u: float | None
-    p: float | None
     components: int  # dimensions that the SVM saw
+    mistaken: np.ndarray | None = None  # (N,) share of a pair's two pictures that the SVM takes for the other kind
+    preferred: np.ndarray | None = None  # (N,) whether it takes the result for more real than its original
     reason: str | None = None
 
 
@@ -36,17 +36,23 @@ def inception_discriminative_score(fake: np.ndarray, real: np.ndarray, component
     """How well a linear SVM tells results from originals (U-IDS: the share it gets wrong), and how often it takes a
     result for more real than its own original (P-IDS). `components`: reduce the features to that many by PCA first.
 
-    In as many dimensions as there are samples any two sets can be told apart, so that both scores are 0 whatever the
-    results look like: such sets get a reason instead.
+    Any labels of up to dimensions + 1 samples can be told apart, and most labels of up to twice as many (Cover, 1965):
+    sets of up to so many that the SVM separates without a mistake get a reason instead of zeros.
     """
     samples = np.concatenate([real, fake]).astype(np.float64)
     dim = min(components or samples.shape[1], samples.shape[1])
+    separable = IDS(
+        dim,
+        reason=f"{len(fake)} pairs in {dim} dimensions are too few, any two sets of them can be told apart; at least {dim + 2} are needed",
+    )
     if len(samples) <= dim + 1:
-        found = f"{len(fake)} pairs in {dim} dimensions are always separable"
-        return IDS(None, None, dim, f"{found}; at least {dim // 2 + 1} are needed")
+        return separable
     if dim < samples.shape[1]:
         samples = PCA(dim, random_state=0).fit_transform(samples)
     labels = np.repeat([1, 0], [len(real), len(fake)])
     svm = LinearSVC(dual=False, C=1).fit(samples, labels)
-    real_score, fake_score = np.split(svm.decision_function(samples), [len(real)])
-    return IDS(1 - float(svm.score(samples, labels)), float((fake_score > real_score).mean()), dim)
+    mistaken = (svm.predict(samples) != labels).reshape(2, -1).mean(0)
+    if not mistaken.any() and len(samples) <= 2 * (dim + 1):
+        return separable
+    real_score, fake_score = svm.decision_function(samples).reshape(2, -1)
+    return IDS(dim, mistaken, fake_score > real_score)

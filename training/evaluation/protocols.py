@@ -1,7 +1,7 @@
 """The two protocols by which the field measures inpainting, and the measuring itself."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ PROTOCOLS = {
     "comod": Protocol("inception-2015-12-05", False),  # Co-Mod's, and MAT's
 }
 METRICS = {  # of single pictures; name -> (unit, is more better)
+    "u": ("", True),
+    "p": ("", True),
     "psnr": ("dB", True),
     "hole_psnr": ("dB", True),
     "ssim": ("", True),
@@ -35,6 +37,15 @@ METRICS = {  # of single pictures; name -> (unit, is more better)
     "clip_global": ("", True),
     "clip_hole": ("", True),
     "seed_spread": ("grey levels", False),
+}
+LABELS = {
+    "fid": "FID",
+    "u": "U-IDS",
+    "p": "P-IDS",
+    "lpips": "LPIPS",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "hole_psnr": "hole PSNR",
 }
 
 
@@ -75,17 +86,12 @@ def measure(results: Sequence[np.ndarray], original: np.ndarray, mask: np.ndarra
     return {name: float(value) for name, value in values.items()}
 
 
-def measure_set(
-    composites: Iterable[np.ndarray],
-    originals: Iterable[np.ndarray],
-    size: int,
-    protocol: Protocol,
-    features: FeatureCache,
-) -> dict:
-    """FID, U-IDS and P-IDS of one seed's composites, `size` pixels wide, with what they depend on."""
-    fake, real = features(composites), features(originals)
-    scores = inception_discriminative_score(fake, real, size if protocol.reduce else None)
-    return {"fid": frechet_distance(fake, real), "features": features.network.name, **asdict(scores)}
+def measure_set(fake: np.ndarray, real: np.ndarray, size: int, protocol: Protocol) -> tuple[dict, dict]:
+    """From the features of one seed's composites, `size` pixels wide, and of their originals: FID with what the IDS saw;
+    and U-IDS and P-IDS pair by pair, {name: (N,)}, if there are any."""
+    ids = inception_discriminative_score(fake, real, size if protocol.reduce else None)
+    scores = {"fid": frechet_distance(fake, real), "components": ids.components, "reason": ids.reason}
+    return scores, {} if ids.reason else {"u": ids.mistaken, "p": ids.preferred}
 
 
 def as_batch(pictures: Sequence[np.ndarray]) -> Tensor:

@@ -14,10 +14,8 @@ from .exhibits import error_map, masked, outline_point, zoom
 from .pairs import Pair, read_picture
 from .paper import COLUMNS, PAPER
 from .pixels import composite
-from .protocols import METRICS
+from .protocols import LABELS, METRICS
 
-SET_METRICS = {"fid": False, "u": True, "p": True}  # name -> is more better
-LABELS = {"u": "U-IDS", "p": "P-IDS", "fid": "FID", "lpips": "LPIPS", "psnr": "PSNR", "ssim": "SSIM"}
 PAGE = Path(__file__).with_name("page.html")
 
 
@@ -41,28 +39,23 @@ def label(metric: str) -> str:
     return LABELS.get(metric, metric.replace("_", " "))
 
 
-def scores(method: dict) -> dict[str, float | None]:
-    """A method's distribution scores, means over its seeds, and its means over pictures."""
-    sets = {
-        name: None if None in (values := [s[name] for s in method["sets"]]) else float(np.mean(values))
-        for name in SET_METRICS
-        if method["sets"]
-    }
-    return sets | method["means"]
-
-
 def table(results: dict) -> str:
     """The results as Markdown, the paper's numbers in brackets."""
-    found = {name: scores(method) for name, method in results["methods"].items()}
-    columns = [metric for metric in (*SET_METRICS, *METRICS) if any(metric in values for values in found.values())]
-    better = {**SET_METRICS, **{metric: more for metric, (_, more) in METRICS.items()}}
+    found = {}
+    for name, method in results["methods"].items():
+        fid = {"fid": float(np.mean([s["fid"] for s in method["sets"]]))} if method["sets"] else {}
+        found[name] = fid | method["means"]
+    better = {"fid": False, **{metric: more for metric, (_, more) in METRICS.items()}}
+    columns = [metric for metric in better if any(metric in values for values in found.values())]
     head = " | ".join(f"{label(metric)} ({'more' if better[metric] else 'less'} is better)" for metric in columns)
     lines = [how(results), f"| | {head} |", "|---|" + "---|" * len(columns)]
     for name, values in found.items():
         paper = dict(zip(COLUMNS, PAPER.get(name, ()), strict=False))
         cells = [cell(values.get(metric), paper.get(metric)) for metric in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "In brackets the paper's numbers: MISATO at 512 pixels, SD-1.5."] * any(n in PAPER for n in found)
+    if any(name in PAPER for name in found):
+        other = "" if results["recipe"]["pairs"]["misato"] else "; other photos and another model than here"
+        lines += ["", f"In brackets the paper's numbers: MISATO at 512 pixels, SD-1.5{other}."]
     reasons = {s["reason"] for method in results["methods"].values() for s in method["sets"] if s["reason"]}
     return "\n".join(lines + ["", *(f"No U-IDS and P-IDS: {reason}." for reason in sorted(reasons))]).rstrip() + "\n"
 
@@ -72,7 +65,9 @@ def how(results: dict) -> str:
     recipe, sets = results["recipe"], [s for method in results["methods"].values() for s in method["sets"]]
     domains = ", ".join(f"{count} {domain}" for domain, count in results["domains"].items())
     seen = (
-        f"features {sets[0]['features']} in {sets[0]['components']} dimensions for the IDS" if sets else "no features"
+        f"features {results['features']}, of which the IDS saw {sets[0]['components']} dimensions"
+        if sets
+        else "no features"
     )
     return (
         f"Protocol {results['protocol']}: {results['pairs']} pairs at {recipe['pairs']['size']} px ({domains}), "
@@ -93,7 +88,7 @@ def html_table(markdown: str) -> str:
             continue
         if line.startswith("|"):
             rows.append(
-                "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in line.strip("| ").split(" | ")) + "</tr>"
+                "<tr>" + "".join(f"<td>{escape(text.strip())}</td>" for text in line.strip("|").split("|")) + "</tr>"
             )
         elif line:
             rows.append(f'<tr><td colspan="99">{escape(line)}</td></tr>')
@@ -116,6 +111,7 @@ def write_plots(folder: Path, images: list[dict]) -> list[str]:
         mean, low, high = intervals.T
         axes.errorbar(mean, methods, xerr=[mean - low, high - mean], fmt="o", capsize=3)
         axes.set_xlabel(f"{label(metric)}{f', {unit}' if unit else ''} ({'more' if more else 'less'} is better)")
+        axes.margins(y=0.5 / len(methods))
         axes.invert_yaxis()
         figure.savefig(folder / f"{metric}.svg")
         names.append(f"{metric}.svg")

@@ -111,7 +111,7 @@ def test_fid_is_that_of_torchmetrics(rng, tmp_path):
     for images, is_real in ((real, True), (fake, False)):
         theirs.update(torch.from_numpy(images).movedim(-1, 1), real=is_real)
     network = FeatureCache(FeatureNetwork("first-pixels", FirstPixels()), tmp_path)
-    ours = measure_set(fake, real, 4, PROTOCOLS["comod"], network)["fid"]
+    ours = measure_set(network(fake), network(real), 4, PROTOCOLS["comod"])[0]["fid"]
     assert ours == pytest.approx(float(theirs.compute()), rel=1e-4)
     assert frechet_distance(network(real), network(real)) == pytest.approx(0, abs=1e-4)
 
@@ -135,12 +135,16 @@ def test_ids_are_those_of_scikit_learn(rng):
     svm = LinearSVC(dual=False, C=1).fit(np.concatenate([fake, real]), [-1] * 150 + [1] * 150)
     fake_right, real_right = (svm.decision_function(fake) < 0).mean(), (svm.decision_function(real) > 0).mean()
     ours = inception_discriminative_score(fake, real)
-    assert ours.u == pytest.approx(1 - (fake_right + real_right) / 2, abs=1e-9)
-    assert ours.p == pytest.approx((svm.decision_function(fake - real) > svm.intercept_).mean(), abs=1e-9)
-    assert 0.05 < ours.p < ours.u < 0.5
+    assert ours.mistaken.mean() == pytest.approx(1 - (fake_right + real_right) / 2, abs=1e-9)
+    assert ours.preferred.mean() == pytest.approx(
+        (svm.decision_function(fake - real) > svm.intercept_).mean(), abs=1e-9
+    )
+    assert 0.05 < ours.preferred.mean() < ours.mistaken.mean() < 0.5
     # another solver of another library, whose intercept is not regularised
     other = SVC(kernel="linear", C=1).fit(np.concatenate([fake, real]), [0] * 150 + [1] * 150)
-    assert ours.u == pytest.approx(1 - other.score(np.concatenate([fake, real]), [0] * 150 + [1] * 150), abs=0.02)
+    assert ours.mistaken.mean() == pytest.approx(
+        1 - other.score(np.concatenate([fake, real]), [0] * 150 + [1] * 150), abs=0.02
+    )
 
 
 def test_ids_of_reduced_features(rng):
@@ -151,18 +155,25 @@ def test_ids_of_reduced_features(rng):
     expected = 1 - LinearSVC(dual=False, C=1).fit(reduced, labels).score(reduced, labels)
     ours = inception_discriminative_score(fake, real, components=20)
     assert (ours.components, ours.reason) == (20, None)
-    assert ours.u == pytest.approx(expected, abs=1e-9)
+    assert ours.mistaken.mean() == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("count", [30, 45])
 @pytest.mark.parametrize("components", [None, 60])
-def test_ids_of_too_few_pictures_get_a_reason_instead_of_zero(rng, components):
-    fake, real = features(rng, 30, 80, 0.3)
-    ours = inception_discriminative_score(fake, real, components)
+def test_ids_of_too_few_pictures_get_a_reason_instead_of_zero(rng, components, count):
+    """30 pairs are always separable in 60 dimensions, 45 mostly; neither says anything about the pictures."""
     dim = components or 80
-    assert (ours.u, ours.p) == (None, None)
-    assert ours.reason == f"30 pairs in {dim} dimensions are always separable; at least {dim // 2 + 1} are needed"
-    alike = inception_discriminative_score(*features(rng, dim // 2 + 1, 80, 0.0), components)
-    assert alike.u is not None
+    fake, real = rng.normal(0, 10, (2, count, 80))  # far apart, so that the SVM's slack does not matter
+    ours = inception_discriminative_score(fake, real, components)
+    assert (ours.mistaken, ours.preferred) == (None, None)
+    assert ours.reason.startswith(f"{count} pairs in {dim} dimensions are too few, ")
+    assert ours.reason.endswith(f"; at least {dim + 2} are needed")
+
+
+def test_ids_of_enough_pictures_that_differ_are_zero(rng):
+    fake, real = features(rng, 82, 80, 0.0)
+    ours = inception_discriminative_score(fake + 10, real)
+    assert (ours.mistaken.mean(), ours.preferred.mean(), ours.reason) == (0, 0, None)
 
 
 @pytest.fixture
