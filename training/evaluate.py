@@ -28,6 +28,7 @@ from .config import ConfigError, load, read
 from .data import DataConfig, find_photos, random_view, read_photo
 from .evaluation import benchmark
 from .evaluation.benchmark import Benchmark
+from .evaluation.comfyui import ComfyUIError
 from .frozen import load_frozen
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
@@ -220,7 +221,7 @@ def main() -> None:
             sys.stdout.write(benchmark.compare_methods(recipe, *arguments.compare))
         else:
             benchmark.run(recipe)
-    except (ConfigError, ConnectionError, FileNotFoundError, ValueError) as error:
+    except (ComfyUIError, ConfigError, FileNotFoundError, ValueError) as error:
         parser.error(str(error))
 
 

@@ -7,7 +7,7 @@ import pytest
 from comfy_server import ROOT
 from graphs import ellipse, photo
 
-from training.evaluation.comfyui import ComfyUI, ComfyUIConfig
+from training.evaluation.comfyui import ComfyUI, ComfyUIConfig, ComfyUIError
 from training.evaluation.graphs import Diffusion, RePaint, inpaint
 from training.evaluation.hashes import sha256
 from training.evaluation.methods import MethodConfig, ask, make_method
@@ -77,9 +77,9 @@ def test_weights_are_named_by_their_hashes(runtime):
 
 
 def test_what_goes_wrong_is_told(runtime, question):
-    with pytest.raises(ConnectionError, match=r"no ComfyUI answers at http://127\.0\.0\.1:9; start it"):
+    with pytest.raises(ComfyUIError, match=r"no ComfyUI answers at http://127\.0\.0\.1:9; start it"):
         ComfyUI(ComfyUIConfig("http://127.0.0.1:9"))
-    with pytest.raises(RuntimeError, match=r"ComfyUI refused the graph.*not in"):
+    with pytest.raises(ComfyUIError, match=r"ComfyUI refused the graph.*not in"):
         make_method(MethodConfig("x", replace(SD, checkpoint="none.safetensors")), ComfyUIConfig(runtime.url))(question)
-    with pytest.raises(RuntimeError, match=r"ComfyUI, CLIPTextEncode: .*clip"):
+    with pytest.raises(ComfyUIError, match=r"ComfyUI, CLIPTextEncode: .*clip"):
         make_method(MethodConfig("x", Diffusion(BASE)), runtime)(question)

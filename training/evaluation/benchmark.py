@@ -48,13 +48,12 @@ class Benchmark:
 def run(recipe: Benchmark) -> dict:
     """Writes results.json, results.md, index.html and plots/ into `recipe.out`, and returns what results.json holds."""
     out = Path(recipe.out)
-    networks = load_networks(recipe, out)  # first, so that missing weights are told before the long part
+    networks = load_networks(recipe, out)  # what is missing is told before the long part
     pairs = open_pairs(recipe.pairs)
-    methods = {}
+    methods = {config.name: make_method(config, recipe.comfyui) for config in recipe.methods}
     for config in recipe.methods:
-        methods[config.name] = method = make_method(config, recipe.comfyui)
         claim(out / "pictures" / config.name, {**asdict(config), **asdict(recipe.pairs), "seed": recipe.seed})
-        answer(config.name, method, pairs, recipe, out)
+        answer(config.name, methods[config.name], pairs, recipe, out)
     images = measure_pairs(methods, pairs, recipe, networks, out)
     sets = score_sets(methods, pairs, images, recipe, networks, out)
     results = summarize(methods, images, sets, recipe, networks)
@@ -95,12 +94,18 @@ def claim(folder: Path, description: dict) -> None:
 
 
 def answer(name: str, method: Method, pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
-    """Asks for the pictures that are not there yet. The i-th pair's noise is the same for all methods."""
+    """Asks for the pictures that are not there yet. The i-th pair's noise is the same for all methods.
+
+    Raises ValueError for a picture of another size than the photo's.
+    """
     for i, pair in enumerate(tqdm(pairs, desc=name, unit="photo", dynamic_ncols=True)):
         for seed in range(seeds(method, recipe)):
             path = result_path(out, name, pair, seed)
             if not path.exists():
                 picture = method(ask(pair.name, pair.image, pair.mask, recipe.seed + i + FAR * seed))
+                if picture.shape != pair.image.shape:
+                    found = f"{picture.shape[1]}x{picture.shape[0]}"
+                    raise ValueError(f"{name} made {pair.name} {found}; expected {recipe.pairs.size} square")
                 temporary = path.with_suffix(f".{os.getpid()}")
                 Image.fromarray(picture).save(temporary, "png")
                 os.replace(temporary, path)

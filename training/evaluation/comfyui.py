@@ -21,15 +21,19 @@ class ComfyUIConfig:
     models: str | None = None  # its models folder, for the hashes of the weights; None: not hashed
 
 
+class ComfyUIError(RuntimeError):
+    """ComfyUI does not answer, or refused or failed a graph; the message is its own."""
+
+
 class ComfyUI:
-    """Raises ConnectionError where no server answers, RuntimeError with its own words where it refuses or fails."""
+    """Raises ComfyUIError."""
 
     def __init__(self, config: ComfyUIConfig):
         self.config = config
         try:
             self.get("/system_stats")
         except requests.ConnectionError as error:
-            raise ConnectionError(f"no ComfyUI answers at {config.url}; start it, or correct comfyui.url") from error
+            raise ComfyUIError(f"no ComfyUI answers at {config.url}; start it, or correct comfyui.url") from error
 
     def get(self, path: str, **parameters) -> requests.Response:
         response = requests.get(self.config.url + path, params=parameters, timeout=60)
@@ -56,12 +60,12 @@ class ComfyUI:
         """Runs a graph in API format and returns the picture (H, W, 3) uint8 that one of its nodes shows."""
         response = requests.post(self.config.url + "/prompt", json={"prompt": graph}, timeout=60)
         if not response.ok:
-            raise RuntimeError(f"ComfyUI refused the graph: {json.dumps(response.json())}")
+            raise ComfyUIError(f"ComfyUI refused the graph: {json.dumps(response.json())}")
         prompt_id = response.json()["prompt_id"]
         while not (entry := self.get(f"/history/{prompt_id}").json().get(prompt_id)):
             time.sleep(0.05)
         for kind, message in entry["status"]["messages"]:
             if kind in {"execution_error", "execution_interrupted"}:
-                raise RuntimeError(f"ComfyUI, {message['node_type']}: {message.get('exception_message', kind).strip()}")
+                raise ComfyUIError(f"ComfyUI, {message['node_type']}: {message.get('exception_message', kind).strip()}")
         shown = entry["outputs"][node]["images"][0]
         return np.asarray(Image.open(io.BytesIO(self.get("/view", **shown).content)).convert("RGB"))

@@ -46,7 +46,7 @@ class Method(Protocol):
 
 
 def make_method(config: MethodConfig, comfyui: ComfyUIConfig | None) -> Method:
-    """Raises ValueError for a config that does not say how, FileNotFoundError or ConnectionError for what is missing."""
+    """Raises ValueError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing."""
     if sum(way is not None for way in (config.diffusion, config.spandrel, config.folder)) != 1:
         raise ValueError(f"methods: {config.name!r} needs exactly one of diffusion, spandrel and folder")
     if config.folder:

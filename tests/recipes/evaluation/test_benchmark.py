@@ -129,6 +129,13 @@ def test_methods_that_cannot_be(bench, monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_results_of_another_size_are_named(bench, monkeypatch, capsys):
+    Image.new("RGB", (SIZE, SIZE - 8)).save(bench.folder / "off by 2" / "4.png")
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert "off by 2 made 4 64x56; expected 64 square" in capsys.readouterr().err
+
+
 def test_table_has_the_papers_numbers_beside_ours():
     method = {"means": {"lpips": 0.2, "psnr": 20.0}, "sets": [{"fid": 10.0, "components": 9, "reason": "too few"}]}
     recipe = {"pairs": {"size": 512, "misato": None}, "seeds": 1}
