@@ -11,6 +11,7 @@ from .diffedit_mask import ASUKA_DiffEditMask
 from .load import ASUKA_Load, register_model_folder
 from .prepare import ASUKA_InpaintPrepare
 from .prior import ASUKA_MAEPriorEncode
+from .repaint import ASUKA_RePaint
 from .spl import ASUKA_InpaintSPL
 from .stitch import ASUKA_InpaintStitch
 
@@ -32,6 +33,7 @@ class ASUKAExtension(ComfyExtension):
             ASUKA_DDIMInvert,
             ASUKA_DiffEditDecode,
             ASUKA_InpaintSPL,
+            ASUKA_RePaint,
         ]
 
 

@@ -1,11 +1,16 @@
-"""Evaluate ASUKA against its own base model on held-out photos.
+"""Evaluate ASUKA: against its own base model on held-out photos, or against anything by the field's protocols.
 
     python -m training.evaluate miniature --set photos=PHOTOS --set masks.objects=MASKS
+    python -m training.evaluate training/configs/sd15/benchmark-misato.yaml
+    python -m training.evaluate training/configs/sd15/benchmark-misato.yaml --compare ASUKA SD
 
-`miniature` stands for training/configs/miniature/evaluate.yaml. Interrupted runs continue where they stopped.
+`miniature` stands for training/configs/miniature/evaluate.yaml. A config with `methods` is a benchmark
+(training.evaluation). Interrupted runs continue where they stopped.
 """
 
+import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +24,11 @@ from asuka_modules import checkpoints
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from . import metrics
-from .config import parse_command_line
+from .config import ConfigError, load, read
 from .data import DataConfig, find_photos, random_view, read_photo
+from .evaluation import benchmark
+from .evaluation.benchmark import Benchmark
+from .evaluation.comfyui import ComfyUIError
 from .frozen import load_frozen
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
@@ -41,6 +49,7 @@ METRICS = {  # name -> (unit, is more better)
     "colour_offset": ("grey levels", False),
 }
 EXAMPLES = 12
+SHORTCUTS = {"miniature": "training/configs/miniature/evaluate.yaml"}
 
 
 @dataclass(frozen=True)
@@ -192,9 +201,29 @@ def table(summary: dict, recipe: EvaluateRecipe) -> str:
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
-    run(
-        parse_command_line(
-            "evaluate", EvaluateRecipe, shortcuts={"miniature": "training/configs/miniature/evaluate.yaml"}
-        )
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__.split("\n")[0])
+    parser.add_argument("config", help="YAML file; see training/configs/")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value, e.g. seeds=1"
     )
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="tell how two methods of a finished benchmark differ"
+    )
+    arguments = parser.parse_args()
+    path = SHORTCUTS.get(arguments.config, arguments.config)
+    try:
+        if "methods" not in load(Path(path)):
+            run(read(EvaluateRecipe, path, arguments.set))
+            return
+        recipe = read(Benchmark, path, arguments.set)
+        if arguments.compare:
+            sys.stdout.write(benchmark.compare_methods(recipe, *arguments.compare))
+        else:
+            benchmark.run(recipe)
+    except (ComfyUIError, ConfigError, FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

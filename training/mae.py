@@ -30,6 +30,7 @@ class MAERecipe:
     run: RunConfig
     model: MAEConfig = VIT_L
     init: str | None = None  # weights to start from; none: MAE's random initialisation
+    holes: bool = True  # False: hide random patches alone, as MAE's pretraining does
     validation: tuple[str, ...] = ()  # folders of held-out photos
 
 
@@ -57,13 +58,13 @@ class MAEObjective(Objective):
 
 
 class HoleSampler:
-    """Adds the mixture's mask, and the hidden patches topped up to exactly 75 %, to a sample."""
+    """Adds the mixture's mask or an empty one, and the hidden patches topped up to exactly 75 %, to a sample."""
 
-    def __init__(self, masks: MaskConfig, grid: int):
-        self.mixture, self.grid = Mixture(masks), grid
+    def __init__(self, masks: MaskConfig, grid: int, holes: bool = True):
+        self.mixture, self.grid, self.holes = Mixture(masks), grid, holes
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
-        mask = torch.from_numpy(self.mixture(rng)).float()[None]
+        mask = torch.from_numpy(self.mixture(rng)).float()[None] * self.holes
         hidden = hidden_patches(mask[None], self.grid)[0].numpy()
         sample["mask"] = mask
         sample["hidden"] = torch.from_numpy(top_up(hidden, rng))
@@ -78,7 +79,7 @@ def train(recipe: MAERecipe) -> MAE:
         mae.init_weights()
 
     def photos(family: str | None, folders: tuple[str, ...]) -> Photos:
-        holes = HoleSampler(replace(recipe.masks, family=family), mae.config.grid)
+        holes = HoleSampler(replace(recipe.masks, family=family), mae.config.grid, recipe.holes)
         return Photos(replace(recipe.data, folders=folders), recipe.run.seed, holes)
 
     by_family = {name: photos(name, recipe.validation or recipe.data.folders) for name in FAMILIES}

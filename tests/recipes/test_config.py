@@ -9,6 +9,8 @@ from training.align import AlignRecipe
 from training.base.__main__ import BaseRecipe
 from training.decoder import DecoderRecipe
 from training.evaluate import EvaluateRecipe
+from training.evaluation.benchmark import Benchmark
+from training.evaluation.misato import MisatoRecipe
 from training.latent_augment import LatentAugmentRecipe
 from training.mae import MAERecipe
 from training.spl import SPLRecipe
@@ -16,7 +18,9 @@ from training.spl_table import TableRecipe
 
 RECIPES = {
     "base": BaseRecipe,
+    "benchmark": Benchmark,
     "mae": MAERecipe,
+    "misato": MisatoRecipe,
     "align": AlignRecipe,
     "decoder": DecoderRecipe,
     "evaluate": EvaluateRecipe,
@@ -24,6 +28,7 @@ RECIPES = {
     "spl": SPLRecipe,
     "spl_table": TableRecipe,
 }
+COMMANDS = {"benchmark": "evaluate", "misato": "evaluation.misato"}
 FILES = sorted((Path(__file__).parents[2] / "training" / "configs").rglob("*.yaml"))
 
 
@@ -32,7 +37,7 @@ def test_shipped_config_is_valid_and_says_how_to_run_it(path):
     recipe = path.stem.split("-")[0]
     config.read(RECIPES[recipe], path)
     assert path.read_text().startswith(
-        f"# python -m training.{recipe} training/configs/{path.parent.name}/{path.name}\n"
+        f"# python -m training.{COMMANDS.get(recipe, recipe)} training/configs/{path.parent.name}/{path.name}\n"
     )
 
 

@@ -1,0 +1,85 @@
+"""The benchmark's methods on a real ComfyUI server."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from comfy_server import ROOT
+from graphs import ellipse, photo
+
+from training.evaluation.comfyui import ComfyUI, ComfyUIConfig, ComfyUIError
+from training.evaluation.graphs import Diffusion, RePaint, inpaint
+from training.evaluation.hashes import sha256
+from training.evaluation.methods import MethodConfig, ask, make_method
+
+BASE, FILE, SIZE = "asuka-miniature-base.safetensors", "asuka-miniature.safetensors", 64
+SD = Diffusion(BASE, asuka=FILE, strength=0.0, steps=3)
+METHODS = {
+    "ASUKA": replace(SD, strength=1.0, decoder=FILE),
+    "decoder stock": replace(SD, strength=1.0),
+    "SD": SD,
+    "SD-RePaint": replace(SD, repaint=RePaint(1, 2)),
+    "SD-text": Diffusion("sd.safetensors", prompt="background", cfg=7.5),
+    "SD-prompt": Diffusion("sd.safetensors", prompt="embedding:asuka_sd_prompt", noise_mask=True, whole_cells=False),
+}
+
+
+@pytest.fixture(scope="module")
+def runtime(server) -> ComfyUIConfig:
+    return ComfyUIConfig(server.url, str(server.base / "models"))
+
+
+@pytest.fixture(scope="module")
+def question():
+    mask = np.where(ellipse(SIZE, SIZE), 255, 0).astype(np.uint8)
+    return ask("0", photo(SIZE, SIZE), mask, seed=7)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_graphs_fit_the_nodes(server, name):
+    info = server.get("/object_info")
+    for node in inpaint(METHODS[name], "photo.png", SIZE, 0).values():
+        declared = info[node["class_type"]]["input"]
+        assert declared.get("required", {}).keys() <= node["inputs"].keys(), node
+        assert node["inputs"].keys() <= declared.get("required", {}).keys() | declared.get("optional", {}).keys(), node
+
+
+@pytest.fixture(scope="module")
+def results(runtime, question) -> dict[str, np.ndarray]:
+    """Of those methods that do without a text encoder, which the miniature has not."""
+    ours = {name: diffusion for name, diffusion in METHODS.items() if diffusion.asuka}
+    return {name: make_method(MethodConfig(name, diffusion), runtime)(question) for name, diffusion in ours.items()}
+
+
+def test_every_method_answers(results, question):
+    assert len(results) == 4
+    for name, result in results.items():
+        assert (result.shape, result.dtype) == (question.image.shape, np.uint8), name
+    for a, b in (("ASUKA", "decoder stock"), ("SD", "SD-RePaint")):
+        assert not np.array_equal(results[a], results[b])
+
+
+def test_answer_is_that_of_the_seed(runtime, question, results):
+    method = make_method(MethodConfig("SD", SD), runtime)
+    assert np.array_equal(method(question), results["SD"])
+    assert not np.array_equal(method(replace(question, seed=8)), results["SD"])
+
+
+def test_another_alignment_can_be_tried(runtime, question, results):
+    method = make_method(MethodConfig("same", replace(METHODS["ASUKA"], alignment=FILE)), runtime)
+    assert np.array_equal(method(question), results["ASUKA"])
+
+
+def test_weights_are_named_by_their_hashes(runtime):
+    method = make_method(MethodConfig("ASUKA", METHODS["ASUKA"]), runtime)
+    assert method.weights == {name: sha256(ROOT / "demo" / name) for name in (BASE, FILE)}
+    assert set(ComfyUI(ComfyUIConfig(runtime.url)).weights({"x": "asuka"}).values()) == {"not hashed"}
+
+
+def test_what_goes_wrong_is_told(runtime, question):
+    with pytest.raises(ComfyUIError, match=r"no ComfyUI answers at http://127\.0\.0\.1:9; start it"):
+        ComfyUI(ComfyUIConfig("http://127.0.0.1:9"))
+    with pytest.raises(ComfyUIError, match=r"ComfyUI refused the graph.*not in"):
+        make_method(MethodConfig("x", replace(SD, checkpoint="none.safetensors")), ComfyUIConfig(runtime.url))(question)
+    with pytest.raises(ComfyUIError, match=r"ComfyUI, CLIPTextEncode: .*clip"):
+        make_method(MethodConfig("x", Diffusion(BASE)), runtime)(question)

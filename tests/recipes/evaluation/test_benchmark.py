@@ -1,0 +1,234 @@
+"""A benchmark from a config file to the page, on finished results; no network but the random one."""
+
+import json
+import sys
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from sklearn.utils import Bunch
+from spandrel.architectures.LaMa import LaMa
+
+from training import evaluate
+from training.evaluation import methods
+from training.evaluation.compare import compare, read_images
+from training.evaluation.exhibits import outline_point, zoom
+from training.evaluation.methods import MethodConfig, ask, make_method
+from training.evaluation.pairs import PairsConfig, open_pairs
+from training.evaluation.report import table
+from training.masks import MaskConfig
+
+SIZE, COUNT = 64, 6
+
+
+@pytest.fixture
+def bench(tmp_path) -> Bunch:
+    """A config file of two methods whose results are finished: "off by 8" and "off by 2"."""
+    rng = np.random.default_rng(0)
+    for folder in ("photos", "masks", "off by 8", "off by 2"):
+        (tmp_path / folder).mkdir()
+    for i in range(COUNT):
+        photo = cv2.resize(rng.integers(40, 200, (8, 8, 3), np.uint8), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask[10 + i : 40, 20:50] = 255
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{i}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+        for offset in (8, 2):
+            Image.fromarray(photo + np.uint8(offset)).save(tmp_path / f"off by {offset}" / f"{i}.png")
+    config = {
+        "pairs": {"photos": str(tmp_path / "photos"), "mask_folder": str(tmp_path / "masks"), "size": SIZE},
+        "methods": [{"name": f"off by {n}", "folder": str(tmp_path / f"off by {n}")} for n in (8, 2)],
+        "out": str(tmp_path / "out"),
+        "features": "none",
+        "lpips": False,
+        "clip": False,
+        "pictures": 2,
+    }
+    return Bunch(folder=tmp_path, config=config, path=tmp_path / "config.yaml", out=tmp_path / "out")
+
+
+def command(bench: Bunch, monkeypatch, *arguments: str) -> None:
+    bench.path.write_text(yaml.safe_dump(bench.config))
+    monkeypatch.setattr(sys, "argv", ["evaluate", str(bench.path), *arguments])
+    evaluate.main()
+
+
+def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
+    bench.config["features"] = "random-vgg16"
+    command(bench, monkeypatch)
+    results = json.loads((bench.out / "results.json").read_text())
+    for offset in (8, 2):
+        means = results["methods"][f"off by {offset}"]["means"]
+        assert means["hole_psnr"] == pytest.approx(20 * np.log10(255 / offset), abs=1e-4)
+        assert means["grad"] == pytest.approx(4 * offset, rel=0.02)
+    assert (results["protocol"], results["pairs"], results["domains"]) == ("asuka", COUNT, {"photos": COUNT})
+    assert len(results["commit"]) == 40
+    assert len((bench.out / "images.jsonl").read_text().splitlines()) == COUNT
+
+    text = (bench.out / "results.md").read_text()
+    assert "6 pairs at 64 px (6 photos)" in text
+    assert "No U-IDS and P-IDS: 6 pairs in 64 dimensions are too few, " in text
+    page = (bench.out / "index.html").read_text()
+    shown = [bench.out / part.split('"')[0] for part in page.split('src="')[1:]]
+    assert len(shown) == 2 * 9 + 5
+    assert all(path.exists() for path in shown)
+
+    command(bench, monkeypatch, "--compare", "off by 8", "off by 2")
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| PSNR", "| FID"))]
+    assert [row.split("|")[1].split()[0] for row in rows] == ["FID", "PSNR"]
+    assert all(row.endswith("| off by 2 |") for row in rows)
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch, "--compare", "off by 8", "nothing")
+    assert f"no method 'nothing' in {bench.out}, only off by 8, off by 2" in capsys.readouterr().err
+
+
+def test_finished_pictures_are_kept_and_others_made(bench, monkeypatch):
+    asked = []
+    answer = methods.Finished.__call__
+    monkeypatch.setattr(methods.Finished, "__call__", lambda self, q: asked.append(q.name) or answer(self, q))
+    command(bench, monkeypatch)
+    assert len(asked) == 2 * COUNT
+    (bench.out / "pictures" / "off by 2" / "3-0.png").unlink()
+    command(bench, monkeypatch)
+    assert asked[2 * COUNT :] == ["3"]
+
+
+def test_results_of_other_settings_are_not_mixed(bench, monkeypatch, capsys):
+    command(bench, monkeypatch)
+    bench.config["pairs"]["mask_folder"] = bench.config["pairs"].pop("photos")
+    bench.config["pairs"]["photos"] = str(bench.folder / "photos")
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert "holds results of other settings (method.json); remove it" in capsys.readouterr().err
+
+
+def test_no_method_sees_what_is_under_the_hole():
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
+    mask[20:40, 20:40] = 255
+    other = np.where(mask[..., None] > 0, 255 - image, image)
+    question = ask("0", image, mask, 7)
+    assert np.array_equal(question.image, ask("0", other, mask, 7).image)
+    assert np.array_equal(question.image[~question.hole], image[~question.hole])
+
+
+def test_methods_that_cannot_be(bench, monkeypatch, capsys):
+    for change, message in (
+        ({"folder": None}, "'bad' needs exactly one of diffusion, spandrel and folder"),
+        ({"folder": "nowhere"}, "nowhere: no such folder"),
+        ({"folder": None, "spandrel": "nowhere.pt"}, "nowhere.pt: no such file"),
+        ({"folder": None, "diffusion": {"checkpoint": "x"}}, "'bad' needs a ComfyUI; give comfyui.url"),
+    ):
+        bench.config["methods"] = [{"name": "bad", **change}]
+        with pytest.raises(SystemExit):
+            command(bench, monkeypatch)
+        assert message in capsys.readouterr().err
+
+
+def test_results_of_another_size_are_named(bench, monkeypatch, capsys):
+    Image.new("RGB", (SIZE, SIZE - 8)).save(bench.folder / "off by 2" / "4.png")
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert "off by 2 made 4 64x56; expected 64 square" in capsys.readouterr().err
+
+
+def test_table_has_the_papers_numbers_beside_ours():
+    method = {"means": {"lpips": 0.2, "psnr": 20.0}, "sets": [{"fid": 10.0, "components": 9, "reason": "too few"}]}
+    recipe = {"pairs": {"size": 512, "misato": None}, "seeds": 1}
+    results = {
+        "protocol": "asuka",
+        "pairs": 9,
+        "domains": {"indoor": 9},
+        "commit": "c",
+        "features": "net",
+        "recipe": recipe,
+    }
+    text = table(results | {"methods": {"ASUKA": method, "mine": method}})
+    assert "| ASUKA | 10.000 (11.460) | 20.000 | 0.200 (0.150) |" in text
+    assert "| mine | 10.000 | 20.000 | 0.200 |" in text
+    assert text.endswith("No U-IDS and P-IDS: too few.\n")
+
+
+def test_differences_are_paired(tmp_path):
+    rng = np.random.default_rng(0)
+    common = rng.normal(30, 10, 50)  # between pictures; cancels
+    rows = [
+        {"methods": {"a": {"psnr": x + 0.5 + rng.normal(0, 0.2), "grad": 1.0}, "b": {"psnr": x, "grad": float("nan")}}}
+        for x in common
+    ]
+    (tmp_path / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = compare(read_images(tmp_path), "a", "b")
+    name, mean, interval, better = text.splitlines()[2].strip("| ").split(" | ")
+    low, high = map(float, interval.split(" to "))
+    assert (name, better) == ("PSNR (dB)", "a")
+    assert 0.4 < low < float(mean) < high < 0.6
+    assert "grad" not in text  # never both
+
+
+@pytest.mark.parametrize("size, mask_name", [(512, "{}.png"), (1024, "00{}.png")])
+def test_misato_in_its_published_layout(tmp_path, size, mask_name):
+    names = ["0000", "0500", "1499"] + ["1500"] * (size == 512)
+    for kind in ("image", "mask"):
+        (tmp_path / str(size) / kind).mkdir(parents=True)
+    for i, name in enumerate(names):
+        mask = np.zeros((size, size), np.uint8)
+        mask[: 100 + i] = 255
+        Image.new("RGB", (size, size), (10 * i, 0, 0)).save(tmp_path / str(size) / "image" / f"{name}.png")
+        Image.fromarray(mask).save(tmp_path / str(size) / "mask" / mask_name.format(name))
+    pairs = list(open_pairs(PairsConfig(misato=str(tmp_path), size=size)))
+    assert [pair.name for pair in pairs] == names
+    assert [pair.domain for pair in pairs] == ["outdoor", "indoor", "building", "background"][: len(names)]
+    assert [int(pair.image[0, 0, 0]) for pair in pairs] == [10 * i for i in range(len(names))]
+    assert [(pair.mask[:, 0] > 0).sum() for pair in pairs] == [100 + i for i in range(len(names))]
+
+
+def test_photos_with_drawn_masks(photos, masks):
+    drawn = MaskConfig(objects=str(masks), size=96)
+    config = PairsConfig(photos=str(photos), masks=drawn, size=96, count=3, hole=(0.1, 0.4))
+    pairs, again = list(open_pairs(config)), open_pairs(config)
+    assert len({pair.name for pair in pairs}) == 3
+    for i, pair in enumerate(pairs):
+        assert pair.image.shape == (96, 96, 3)
+        assert 0.1 <= (pair.mask == 255).mean() <= 0.4
+        assert np.array_equal(pair.mask, again[i].mask)
+    with pytest.raises(ValueError, match="has 4 photos, fewer than count, 9"):
+        open_pairs(replace(config, count=9))
+    with pytest.raises(ValueError, match="either mask_folder or masks"):
+        open_pairs(replace(config, masks=None))
+
+
+def test_close_up_is_on_the_outline():
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[30:60, 40:60] = 255
+    y, x = outline_point(mask)
+    assert (y, x) == (32, 40)
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    image[32, 40] = 255
+    assert (zoom(image, (y, x)) == 255).all(-1).sum() == 64  # one pixel, eight times as wide and high
+    assert zoom(image, outline_point(np.full_like(mask, 255))).shape == image.shape
+
+
+def test_lama_is_run_by_spandrel(tmp_path):
+    torch.manual_seed(0)
+    network = LaMa(in_nc=4, out_nc=3).eval()
+    torch.save(network.state_dict(), tmp_path / "lama.pth")
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (SIZE, SIZE + 4, 3), np.uint8), np.zeros((SIZE, SIZE + 4), np.uint8)
+    mask[20:40, 20:40] = 255
+    lama = make_method(MethodConfig("LaMa", spandrel=str(tmp_path / "lama.pth")), None)
+    question = ask("0", image, mask, 0)
+    result = lama(question)
+    assert np.array_equal(result[mask == 0], image[mask == 0])
+    x, m = (
+        torch.from_numpy(question.image / 255).float().movedim(-1, 0)[None],
+        torch.from_numpy(mask / 255).float()[None, None],
+    )
+    with torch.inference_mode():  # LaMa takes multiples of 8
+        expected = network(*(torch.nn.functional.pad(v, (0, 4, 0, 0), mode="reflect") for v in (x, m)))[..., : SIZE + 4]
+    assert np.abs(result / 255 - expected[0].movedim(0, -1).numpy()).max() < 0.01
+    assert list(lama.weights) == ["lama.pth"]
+    assert len(lama.weights["lama.pth"]) == 64

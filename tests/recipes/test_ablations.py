@@ -1,0 +1,74 @@
+"""The ablations are configs that change what they say and nothing else."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from asuka_modules.alignment import VARIANTS
+from training import ablations, config
+from training.evaluation.benchmark import Benchmark
+from training.mae import HoleSampler
+from training.masks import MaskConfig
+from training.miniature import CONFIGS
+
+CHANGED = {
+    "mae-pretrained": {"holes"},
+    "align-linear": {"model"},
+    "align-attn": {"model"},
+    "align-cross4": {"model"},
+    "align-prompt": {"model"},
+    "align-predicted": {"substitution"},
+    "align-reconstructed": {"substitution"},
+    "align-pretrained": {"mae"},
+    "decoder-condition": {"jitter", "augmented_share"},
+    "decoder-colour": {"augmented_share"},
+    "decoder-latent": {"jitter"},
+}
+
+
+def read(name: str):
+    kind = name.split("-")[0]
+    return config.read(ablations.RECIPES[kind][0], CONFIGS / f"{name}.yaml", ablations.overrides(kind, ["a"], "b"))
+
+
+def test_each_changes_only_what_it_is_about():
+    found = {}
+    for path in ablations.find():
+        ours, base = asdict(read(path.stem)), asdict(read(path.stem.split("-")[0]))
+        changed = {key for key in ours if ours[key] != base[key]}
+        assert {key for key in ours["run"] if ours["run"][key] != base["run"][key]} == {"out"}
+        found[path.stem] = changed - {"run"}
+    assert found == CHANGED
+
+
+@pytest.mark.parametrize("name", ["linear", "attn", "cross4", "prompt"])
+def test_alignments_are_the_papers_variants(name):
+    ours, paper = read(f"align-{name}").model, VARIANTS[name]
+    assert (ours.depth, ours.num_queries) == (paper.depth, paper.num_queries)
+
+
+def test_benchmarks_ask_for_weights_that_are_trained():
+    made = {f"{path.stem}.safetensors" for path in ablations.find()}
+    shipped = {"asuka-miniature.safetensors", "asuka-miniature-base.safetensors"}
+    asked = set()
+    for path in CONFIGS.glob("benchmark*.yaml"):
+        for method in config.read(Benchmark, path).methods:
+            asked |= set(method.diffusion.files())
+    assert asked == made | shipped
+
+
+def test_some_can_be_picked():
+    assert [path.stem for path in ablations.find(["decoder-colour", "align-linear"])] == [
+        "align-linear",
+        "decoder-colour",
+    ]
+    with pytest.raises(ValueError, match="no ablation align-none, only mae-pretrained, "):
+        ablations.find(["align-none"])
+
+
+def test_pretraining_hides_random_patches_alone(masks):
+    sample = {}
+    HoleSampler(MaskConfig(objects=str(masks)), 16, holes=False)(sample, np.random.default_rng(0), 0)
+    assert not sample["mask"].any()
+    assert sample["hidden"].sum() == 192

@@ -1,0 +1,64 @@
+"""Train the miniature's ablations, after the miniature itself (training.miniature).
+
+    python -m training.ablations --photos PHOTOS [PHOTOS ...] --masks MASKS
+
+Each is a config beside the one that it extends: mae-*.yaml, align-*.yaml, decoder-*.yaml. Finished ones are kept and an
+interrupted one continues. `--only` picks some of them.
+"""
+
+import argparse
+from pathlib import Path
+
+from . import align, config, decoder, mae
+from .export import TYPES, export
+from .miniature import CONFIGS
+
+RECIPES = {  # in this order: an alignment may need another MAE
+    "mae": (mae.MAERecipe, mae.train, "mae"),
+    "align": (align.AlignRecipe, align.train, "alignment"),
+    "decoder": (decoder.DecoderRecipe, decoder.train, "decoder"),
+}
+
+
+def find(only: list[str] = []) -> list[Path]:
+    """The ablations' configs in the order of training. Raises ValueError for a name that is none."""
+    paths = {path.stem: path for kind in RECIPES for path in sorted(CONFIGS.glob(f"{kind}-*.yaml"))}
+    unknown = sorted(set(only) - paths.keys())
+    if unknown:
+        raise ValueError(f"no ablation {', '.join(unknown)}, only {', '.join(paths)}")
+    return [path for name, path in paths.items() if not only or name in only]
+
+
+def overrides(kind: str, photos: list[str], masks: str) -> list[str]:
+    """Where a recipe of this kind finds its photos and masks."""
+    prefix = "latents." if kind == "align" else ""
+    return [f"{prefix}data.folders=[{', '.join(photos)}]", f"{prefix}masks.objects={masks}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.ablations", description="Train the miniature's ablations."
+    )
+    parser.add_argument("--photos", nargs="+", required=True, help="folders of photos, of 256 pixels or more")
+    parser.add_argument("--masks", required=True, help="folder of object masks, white on black")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="of these alone, e.g. align-linear")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/miniature/models"), help="where the weights go (default: %(default)s)"
+    )
+    arguments = parser.parse_args()
+    try:
+        paths = find(arguments.only)
+    except ValueError as error:
+        parser.error(str(error))
+    for path in paths:
+        kind = path.stem.split("-")[0]
+        recipe_class, train, part = RECIPES[kind]
+        recipe = config.read(recipe_class, path, overrides(kind, arguments.photos, arguments.masks))
+        train(recipe)
+        trained = Path(recipe.run.out, f"{part}.safetensors")
+        info = {"variant": f"miniature, {path.stem}"}
+        export({part: trained}, arguments.out / f"{path.stem}.safetensors", TYPES["fp16"], info)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""Runs every method on every pair, picture by picture, and measures what came out."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ..export import commit
+from .comfyui import ComfyUIConfig
+from .compare import compare, fid_difference, read_images
+from .features import FeatureCache
+from .methods import Method, MethodConfig, ask, make_method
+from .networks import NETWORKS, Perceptual
+from .pairs import Pair, PairsConfig, open_pairs, read_picture
+from .pixels import composite
+from .protocols import PROTOCOLS, Networks, measure, measure_set
+from .report import write_report
+
+FAR = 1_000_000  # between the seeds of one picture, so that no two pictures share one
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Compare methods on pairs of photo and hole by one of the field's two protocols."""
+
+    pairs: PairsConfig
+    methods: tuple[MethodConfig, ...]
+    out: str  # a run that is in it already is continued
+    comfyui: ComfyUIConfig | None = None
+    protocol: Literal["asuka", "comod"] = "asuka"
+    features: str | None = None  # another feature network than the protocol's own; "none": no FID, U-IDS and P-IDS
+    lpips: bool = True
+    clip: bool = True
+    weights: str = "weights/metrics"  # folder for the weights of the metrics' networks
+    seeds: int = 1
+    seed: int = 20231204
+    pictures: int = 50  # shown in the report
+
+
+def run(recipe: Benchmark) -> dict:
+    """Writes results.json, results.md, index.html and plots/ into `recipe.out`, and returns what results.json holds."""
+    out = Path(recipe.out)
+    networks = load_networks(recipe, out)  # what is missing is told before the long part
+    pairs = open_pairs(recipe.pairs)
+    methods = {config.name: make_method(config, recipe.comfyui) for config in recipe.methods}
+    for config in recipe.methods:
+        claim(out / "pictures" / config.name, {**asdict(config), **asdict(recipe.pairs), "seed": recipe.seed})
+        answer(config.name, methods[config.name], pairs, recipe, out)
+    images = measure_pairs(methods, pairs, recipe, networks, out)
+    sets = score_sets(methods, pairs, images, recipe, networks, out)
+    results = summarize(methods, images, sets, recipe, networks)
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (out / "images.jsonl").write_text("".join(json.dumps(image) + "\n" for image in images))
+    write_report(out, results, images, [pairs[i] for i in range(min(recipe.pictures, len(pairs)))])
+    return results
+
+
+def load_networks(recipe: Benchmark, out: Path) -> Networks:
+    folder, cache = Path(recipe.weights), out / "features"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    features = recipe.features or PROTOCOLS[recipe.protocol].features
+    if features not in {*NETWORKS, "none"}:
+        raise ValueError(f"features is {features!r}, expected none or one of {', '.join(NETWORKS)}")
+    return Networks(
+        None if features == "none" else FeatureCache(NETWORKS[features](folder, device), cache),
+        Perceptual(folder, device) if recipe.lpips else None,
+        FeatureCache(NETWORKS["clip-vit-l-14"](folder, device), cache) if recipe.clip else None,
+    )
+
+
+def seeds(method: Method, recipe: Benchmark) -> int:
+    return recipe.seeds if method.uses_seed else 1
+
+
+def result_path(out: Path, method: str, pair: Pair, seed: int) -> Path:
+    return out / "pictures" / method / f"{pair.name}-{seed}.png"
+
+
+def claim(folder: Path, description: dict) -> None:
+    """Notes what a folder of results is of. Raises ValueError where it holds those of something else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    note, description = folder / "method.json", json.dumps(description, indent=2) + "\n"
+    if note.exists() and note.read_text() != description:
+        raise ValueError(f"{folder} holds results of other settings ({note.name}); remove it, or choose another out")
+    note.write_text(description)
+
+
+def answer(name: str, method: Method, pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
+    """Asks for the pictures that are not there yet. The i-th pair's noise is the same for all methods.
+
+    Raises ValueError for a picture of another size than the photo's.
+    """
+    for i, pair in enumerate(tqdm(pairs, desc=name, unit="photo", dynamic_ncols=True)):
+        for seed in range(seeds(method, recipe)):
+            path = result_path(out, name, pair, seed)
+            if not path.exists():
+                picture = method(ask(pair.name, pair.image, pair.mask, recipe.seed + i + FAR * seed))
+                if picture.shape != pair.image.shape:
+                    found = f"{picture.shape[1]}x{picture.shape[0]}"
+                    raise ValueError(f"{name} made {pair.name} {found}; expected {recipe.pairs.size} square")
+                temporary = path.with_suffix(f".{os.getpid()}")
+                Image.fromarray(picture).save(temporary, "png")
+                os.replace(temporary, path)
+
+
+def measure_pairs(
+    methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark, networks: Networks, out: Path
+) -> list[dict]:
+    """The metrics of every pair: {"name", "domain", "methods": {method: {metric: value}}}."""
+    images = []
+    for pair in tqdm(pairs, desc="measure", unit="photo", dynamic_ncols=True):
+        values = {}
+        for name, method in methods.items():
+            results = [read_picture(result_path(out, name, pair, seed)) for seed in range(seeds(method, recipe))]
+            values[name] = measure(results, pair.image, pair.mask, networks)
+        images.append({"name": pair.name, "domain": pair.domain, "methods": values})
+    return images
+
+
+def set_features(name: str, seed: int, pairs: Sequence[Pair], features: FeatureCache, out: Path) -> np.ndarray:
+    """Features (N, D) of a method's composites of one seed."""
+    return features(
+        composite(read_picture(result_path(out, name, pair, seed)), pair.image, pair.mask) for pair in pairs
+    )
+
+
+def score_sets(
+    methods: dict[str, Method],
+    pairs: Sequence[Pair],
+    images: list[dict],
+    recipe: Benchmark,
+    networks: Networks,
+    out: Path,
+) -> dict[str, list[dict]]:
+    """FID of every method, seed by seed; adds U-IDS and P-IDS, means over seeds, to the metrics of `images`."""
+    found: dict[str, list[dict]] = {name: [] for name in methods}
+    if not networks.features:
+        return found
+    real = networks.features(pair.image for pair in pairs)
+    for name, method in methods.items():
+        by_pair = []
+        for seed in range(seeds(method, recipe)):
+            fake = set_features(name, seed, pairs, networks.features, out)
+            scores, each = measure_set(fake, real, recipe.pairs.size, PROTOCOLS[recipe.protocol])
+            found[name].append(scores)
+            by_pair.append(each)
+        for metric in by_pair[0]:
+            for image, value in zip(images, np.mean([each[metric] for each in by_pair], axis=0), strict=True):
+                image["methods"][name][metric] = float(value)
+    return found
+
+
+def summarize(
+    methods: dict[str, Method], images: list[dict], sets: dict[str, list[dict]], recipe: Benchmark, networks: Networks
+) -> dict:
+    """What results.json holds: how it was measured, and for every method its means and each seed's FID."""
+    domains = Counter(image["domain"] for image in images)
+    found = {}
+    for name, method in methods.items():
+        found[name] = {
+            "means": means(image["methods"][name] for image in images),
+            "domains": {
+                domain: means(image["methods"][name] for image in images if image["domain"] == domain)
+                for domain in domains
+            },
+            "sets": sets[name],
+            "seeds": seeds(method, recipe),
+            "weights": method.weights,
+        }
+    return {
+        "protocol": recipe.protocol,
+        "features": networks.features.network.name if networks.features else None,
+        "pairs": len(images),
+        "domains": domains,
+        "recipe": asdict(recipe),
+        "commit": commit(),
+        "methods": found,
+    }
+
+
+def compare_methods(recipe: Benchmark, a: str, b: str) -> str:
+    """How two methods of a finished run differ, as Markdown. Raises FileNotFoundError for a run that is not finished,
+    ValueError for a method that it does not have."""
+    out = Path(recipe.out)
+    images = read_images(out)
+    known = images[0]["methods"]
+    for name in (a, b):
+        if name not in known:
+            raise ValueError(f"no method {name!r} in {out}, only {', '.join(known)}")
+    networks = load_networks(replace(recipe, lpips=False, clip=False), out)
+    fid = None
+    if networks.features:
+        pairs = open_pairs(recipe.pairs)
+        fakes = [set_features(name, 0, pairs, networks.features, out) for name in (a, b)]
+        fid = fid_difference(*fakes, networks.features(pair.image for pair in pairs))
+    return compare(images, a, b, fid)
+
+
+def means(values) -> dict[str, float]:
+    """Means over pictures; a mask without an outline has no Grad and does not count."""
+    values = list(values)
+    return {metric: float(np.nanmean([value[metric] for value in values])) for metric in values[0]}

@@ -1,0 +1,71 @@
+"""A running ComfyUI, asked over HTTP: the methods run exactly as users run them."""
+
+import io
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import requests
+from PIL import Image
+
+from .hashes import sha256
+
+
+@dataclass(frozen=True)
+class ComfyUIConfig:
+    """Where ComfyUI runs, with this extension in it."""
+
+    url: str = "http://127.0.0.1:8188"
+    models: str | None = None  # its models folder, for the hashes of the weights; None: not hashed
+
+
+class ComfyUIError(RuntimeError):
+    """ComfyUI does not answer, or refused or failed a graph; the message is its own."""
+
+
+class ComfyUI:
+    """Raises ComfyUIError."""
+
+    def __init__(self, config: ComfyUIConfig):
+        self.config = config
+        try:
+            self.get("/system_stats")
+        except requests.ConnectionError as error:
+            raise ComfyUIError(f"no ComfyUI answers at {config.url}; start it, or correct comfyui.url") from error
+
+    def get(self, path: str, **parameters) -> requests.Response:
+        response = requests.get(self.config.url + path, params=parameters, timeout=60)
+        response.raise_for_status()
+        return response
+
+    def weights(self, files: dict[str, str]) -> dict[str, str]:
+        """SHA-256 of files {name: folder of models/}, or "not hashed"."""
+        if self.config.models is None:
+            return dict.fromkeys(files, "not hashed")
+        return {name: sha256(Path(self.config.models, folder, name)) for name, folder in files.items()}
+
+    def upload(self, image: np.ndarray, hole: np.ndarray) -> str:
+        """Puts a picture (H, W, 3) uint8 into the input folder, its hole in alpha as the mask editor does it."""
+        rgba = np.dstack([image, np.where(hole, 0, 255).astype(np.uint8)])
+        buffer = io.BytesIO()
+        Image.fromarray(rgba).save(buffer, "png", compress_level=1)
+        files = {"image": ("asuka_evaluation.png", buffer.getvalue(), "image/png")}
+        response = requests.post(self.config.url + "/upload/image", files=files, data={"overwrite": "true"}, timeout=60)
+        response.raise_for_status()
+        return response.json()["name"]
+
+    def picture(self, graph: dict, node: str) -> np.ndarray:
+        """Runs a graph in API format and returns the picture (H, W, 3) uint8 that one of its nodes shows."""
+        response = requests.post(self.config.url + "/prompt", json={"prompt": graph}, timeout=60)
+        if not response.ok:
+            raise ComfyUIError(f"ComfyUI refused the graph: {json.dumps(response.json())}")
+        prompt_id = response.json()["prompt_id"]
+        while not (entry := self.get(f"/history/{prompt_id}").json().get(prompt_id)):
+            time.sleep(0.05)
+        for kind, message in entry["status"]["messages"]:
+            if kind in {"execution_error", "execution_interrupted"}:
+                raise ComfyUIError(f"ComfyUI, {message['node_type']}: {message.get('exception_message', kind).strip()}")
+        shown = entry["outputs"][node]["images"][0]
+        return np.asarray(Image.open(io.BytesIO(self.get("/view", **shown).content)).convert("RGB"))

@@ -1,0 +1,128 @@
+"""The compared ways to fill a hole. All are asked the same question: a picture that is grey in the hole, the hole, a seed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from spandrel import MaskedImageModelDescriptor, ModelLoader
+
+from .comfyui import ComfyUI, ComfyUIConfig
+from .graphs import Diffusion, inpaint
+from .hashes import sha256
+from .pairs import read_picture
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """One of the compared methods, by exactly one of the ways below."""
+
+    name: str  # one of the paper's (training.evaluation.paper) gets its numbers beside ours
+    diffusion: Diffusion | None = None  # on a ComfyUI server
+    spandrel: str | None = (
+        None  # weights of an inpainting model that spandrel knows: LaMa, or MAT with its extra models
+    )
+    folder: str | None = None  # finished results, named like the photos
+
+
+@dataclass(frozen=True)
+class Question:
+    """A picture (H, W, 3) uint8 that is grey in the hole, the hole (H, W) bool, and the seed of the noise."""
+
+    name: str
+    image: np.ndarray
+    hole: np.ndarray
+    seed: int
+
+
+class Method(Protocol):
+    """Answers a question with a picture (H, W, 3) uint8; what it says outside of the hole is not looked at."""
+
+    uses_seed: bool
+    weights: dict[str, str]  # file -> SHA-256
+
+    def __call__(self, question: Question) -> np.ndarray: ...
+
+
+def make_method(config: MethodConfig, comfyui: ComfyUIConfig | None) -> Method:
+    """Raises ValueError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing."""
+    if sum(way is not None for way in (config.diffusion, config.spandrel, config.folder)) != 1:
+        raise ValueError(f"methods: {config.name!r} needs exactly one of diffusion, spandrel and folder")
+    if config.folder:
+        return Finished(Path(config.folder))
+    if config.spandrel:
+        return Feedforward(Path(config.spandrel))
+    if comfyui is None:
+        raise ValueError(f"methods: {config.name!r} needs a ComfyUI; give comfyui.url")
+    return Sampled(config.diffusion, comfyui)
+
+
+class Sampled:
+    """A diffusion model, in ComfyUI."""
+
+    uses_seed = True
+
+    def __init__(self, config: Diffusion, comfyui: ComfyUIConfig):
+        self.config, self.server = config, ComfyUI(comfyui)
+        self.weights = self.server.weights(config.files())
+
+    def __call__(self, question: Question) -> np.ndarray:
+        photo = self.server.upload(question.image, question.hole)
+        size = max(question.hole.shape)
+        return self.server.picture(inpaint(self.config, photo, size, question.seed), "result")
+
+
+class Feedforward:
+    """An inpainting network that spandrel loads."""
+
+    uses_seed = False
+
+    def __init__(self, path: Path):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        add_extra_models()
+        model = ModelLoader().load_from_file(path)
+        if not isinstance(model, MaskedImageModelDescriptor):
+            raise ValueError(f"{path}: {model.architecture.name} takes no mask; an inpainting model was expected")
+        self.model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        self.weights = {path.name: sha256(path)}
+
+    @torch.inference_mode()
+    def __call__(self, question: Question) -> np.ndarray:
+        image = torch.from_numpy(question.image).movedim(-1, 0)[None].float() / 255
+        mask = torch.from_numpy(question.hole)[None, None].float()
+        result = self.model(image.to(self.model.device), mask.to(self.model.device))[0].clamp(0, 1)
+        return (result * 255).round().byte().movedim(0, -1).cpu().numpy()
+
+
+class Finished:
+    """Results that were made elsewhere."""
+
+    uses_seed = False
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder")
+        self.files = {path.stem: path for path in sorted(folder.iterdir())}
+        self.folder, self.weights = folder, {}
+
+    def __call__(self, question: Question) -> np.ndarray:
+        if question.name not in self.files:
+            raise FileNotFoundError(f"{self.folder}: no result for {question.name}")
+        return read_picture(self.files[question.name])
+
+
+def add_extra_models() -> None:
+    """MAT is among spandrel's extra models, whose licences are not free; it can be used where they are installed."""
+    try:
+        import spandrel_extra_arches
+    except ImportError:
+        return
+    spandrel_extra_arches.install(ignore_duplicates=True)
+
+
+def ask(name: str, image: np.ndarray, mask: np.ndarray, seed: int) -> Question:
+    """The question of a photo and its mask (H, W) uint8: what is under the hole is gone before any method sees it."""
+    hole = mask > 127
+    return Question(name, np.where(hole[..., None], np.uint8(127), image), hole, seed)

@@ -1,0 +1,138 @@
+"""The networks that metrics look through, from the libraries that the protocols name.
+
+Pictures are (B, 3, H, W) uint8. Weights lie in a folder of the user's choice and are downloaded into it once; where that
+is not possible the message says which file should lie where.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import lpips
+import torch
+import torchvision
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+from transformers import CLIPVisionModelWithProjection
+
+PYTORCH = "https://download.pytorch.org/models/"
+INCEPTION, ALEXNET = PYTORCH + "inception_v3_google-0cc3c7bd.pth", PYTORCH + "alexnet-owt-7be5be79.pth"
+INCEPTION_2015 = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
+CLIP = "openai/clip-vit-large-patch14"
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP_STATISTICS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+class WeightsError(FileNotFoundError):
+    """Weights that are neither in the user's folder nor to be had from where they are published."""
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """What turns pictures into features (B, D); `name` is what they are cached under."""
+
+    name: str
+    extract: Callable[[Tensor], Tensor]
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.extract(images).float().cpu()
+
+
+def fetch(url: str, folder: Path) -> Path:
+    """The file of that address in the folder, downloaded if it is not there yet. Raises WeightsError."""
+    path = folder / url.rsplit("/", 1)[1]
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except OSError as error:
+            raise WeightsError(
+                f"{path} is missing and could not be downloaded ({error}); put {url} there, or leave out what needs it"
+            ) from error
+    return path
+
+
+def resize_and_crop(images: Tensor, resize: int, crop: int, interpolation: InterpolationMode) -> Tensor:
+    images = transforms.resize(images, [resize], interpolation, antialias=True)
+    return transforms.to_dtype(transforms.center_crop(images, [crop]), torch.float32, scale=True)
+
+
+def inception(folder: Path, device: torch.device) -> FeatureNetwork:
+    """torchvision's Inception v3, 2048 features: what ASUKA's published scripts use."""
+    network = torchvision.models.inception_v3(weights=None, init_weights=False, transform_input=True)
+    network.load_state_dict(torch.load(fetch(INCEPTION, folder), map_location="cpu", weights_only=True))
+    network.fc = torch.nn.Identity()
+    network = network.eval().to(device)
+
+    def extract(images: Tensor) -> Tensor:
+        images = resize_and_crop(images.to(device), 342, 299, InterpolationMode.BILINEAR)
+        return network(transforms.normalize(images, *IMAGENET))
+
+    return FeatureNetwork("inception-torchvision", extract)
+
+
+def inception_2015(folder: Path, device: torch.device) -> FeatureNetwork:
+    """TensorFlow's Inception of 2015, 2048 features, resizing by itself: what Co-Mod, MAT and most FIDs use."""
+    network = torch.jit.load(fetch(INCEPTION_2015, folder), map_location=device).eval()
+    return FeatureNetwork("inception-2015-12-05", lambda images: network(images.to(device), return_features=True))
+
+
+def random_vgg(folder: Path, device: torch.device) -> FeatureNetwork:
+    """VGG-16 as torchvision initialises it, mean of its last 512 channels. Needs no weights.
+
+    Random embeddings rank generators much as trained ones do (Naeem et al., ICML 2020), and favour no method here: they
+    have seen no photos at all. Their scores compare with nothing but each other.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = torchvision.models.vgg16(weights=None).features.eval().to(device)
+
+    def extract(images: Tensor) -> Tensor:
+        images = transforms.to_dtype(images.to(device), torch.float32, scale=True)
+        return network(transforms.normalize(images, *IMAGENET)).mean((2, 3))
+
+    return FeatureNetwork("random-vgg16", extract)
+
+
+def clip(folder: Path, device: torch.device) -> FeatureNetwork:
+    """OpenAI's CLIP ViT-L/14, 768 features."""
+    try:
+        network = CLIPVisionModelWithProjection.from_pretrained(CLIP, cache_dir=folder).eval().to(device)
+    except OSError as error:
+        raise WeightsError(
+            f"{CLIP} is not in {folder} and could not be downloaded; run `hf download {CLIP} --cache-dir {folder}` where there is internet, or leave out what needs it"
+        ) from error
+
+    def extract(images: Tensor) -> Tensor:
+        images = resize_and_crop(images.to(device), 224, 224, InterpolationMode.BICUBIC)
+        return network(transforms.normalize(images, *CLIP_STATISTICS)).image_embeds
+
+    return FeatureNetwork("clip-vit-l-14", extract)
+
+
+NETWORKS = {
+    "inception-torchvision": inception,
+    "inception-2015-12-05": inception_2015,
+    "random-vgg16": random_vgg,
+    "clip-vit-l-14": clip,
+}
+
+
+class Perceptual:
+    """LPIPS v0.1 over AlexNet."""
+
+    def __init__(self, folder: Path, device: torch.device):
+        self.device = device
+        self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)  # trunk without weights
+        alexnet = torch.load(fetch(ALEXNET, folder), map_location="cpu", weights_only=True)
+        layers = self.network.net.state_dict()  # slice1.0.weight here, features.0.weight there
+        self.network.net.load_state_dict({key: alexnet["features." + key.split(".", 1)[1]] for key in layers})
+        self.network.eval().to(device)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, others: Tensor) -> Tensor:
+        """Distances (B,) between pictures."""
+        a, b = (x.to(self.device).float() / 127.5 - 1 for x in (images, others))
+        return self.network(a, b).flatten().cpu()

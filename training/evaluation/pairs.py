@@ -1,0 +1,147 @@
+"""What is inpainted: pairs of a photo and a hole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..data import find_photos, read_photo
+from ..masks import MaskConfig, Mixture
+
+DOMAINS = ("outdoor", "indoor", "building", "background")  # of MISATO, 500 pairs each, in this order
+MAX_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """MISATO in its published layout, or a folder of photos with one mask each or drawn ones."""
+
+    misato: str | None = None  # folder with 512/ and 1024/
+    photos: str | None = None  # folder of photos, such as Places2's validation set
+    mask_folder: str | None = None  # for photos: masks of the same file names, white in the hole
+    masks: MaskConfig | None = None  # for photos: drawn, the i-th from (seed, i)
+    size: int = 512
+    count: int | None = None  # so many of them; photos are then chosen by the seed
+    hole: tuple[float, float] = (0.0, 1.0)  # share of the photo that a drawn hole may cover
+    seed: int = 20231204
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A photo (H, W, 3) uint8, its hole (H, W) uint8 with 255 in it, and what kind of photo it is."""
+
+    name: str
+    domain: str
+    image: np.ndarray
+    mask: np.ndarray
+
+
+def open_pairs(config: PairsConfig) -> Sequence[Pair]:
+    """Raises ValueError for a config that does not say where from, FileNotFoundError where nothing is."""
+    if (config.misato is None) == (config.photos is None):
+        raise ValueError("pairs: give either misato or photos")
+    if config.misato:
+        return Misato(config)
+    if (config.mask_folder is None) == (config.masks is None):
+        raise ValueError("pairs.photos: give either mask_folder or masks")
+    return Photos(config)
+
+
+class Misato(Sequence):
+    """<misato>/<size>/image/NNNN.png and mask/NNNN.png, at 1024 pixels mask/00NNNN.png."""
+
+    def __init__(self, config: PairsConfig):
+        self.size, self.folder = config.size, Path(config.misato, str(config.size))
+        self.files = sorted((self.folder / "image").glob("[0-9][0-9][0-9][0-9].png"))[: config.count]
+        if not self.files:
+            raise FileNotFoundError(
+                f"{self.folder}/image: no 0000.png and so on; MISATO's published layout was expected"
+            )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> Pair:
+        file = self.files[i]
+        mask = self.folder / "mask" / (f"00{file.name}" if self.size == 1024 else file.name)
+        return check(Pair(file.stem, DOMAINS[int(file.stem) // 500], read_picture(file), read_mask(mask)), self.size)
+
+
+class Photos(Sequence):
+    """The largest central squares of photos, with masks of the same names or drawn ones."""
+
+    def __init__(self, config: PairsConfig):
+        self.config, self.files = config, find_photos((config.photos,))
+        if config.count:
+            if len(self.files) < config.count:
+                raise ValueError(f"{config.photos} has {len(self.files)} photos, fewer than count, {config.count}")
+            order = np.random.default_rng(config.seed).permutation(len(self.files))
+            self.files = [self.files[i] for i in order[: config.count]]
+        self.mixture = Mixture(config.masks) if config.masks else None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> Pair:
+        file, config = self.files[i], self.config
+        image = centre_crop(read_picture(file), config.size)
+        if self.mixture:
+            mask = draw_mask(self.mixture, config, np.random.default_rng([config.seed, i]))
+        else:
+            mask = read_mask(Path(config.mask_folder, f"{file.stem}.png"))
+        return check(Pair(file.stem, "photos", image, mask), config.size)
+
+
+def check(pair: Pair, size: int) -> Pair:
+    """Raises ValueError for a picture or a mask that is not `size` square."""
+    if not pair.image.shape[:2] == pair.mask.shape == (size, size):
+        raise ValueError(f"{pair.name}: picture {pair.image.shape}, mask {pair.mask.shape}; expected {size} square")
+    return pair
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB. Raises OSError for what is no readable picture."""
+    photo = read_photo(path)
+    if photo is None:
+        raise OSError(f"{path}: not a readable picture")
+    return photo
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """(H, W) uint8, as soft as it is. Raises FileNotFoundError."""
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise FileNotFoundError(f"{path}: no readable mask there")
+    return mask
+
+
+def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
+    """The largest central square of a photo (H, W, 3), `size` pixels wide."""
+    square = centre_square(photo)
+    if len(square) == size:
+        return square
+    interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
+    return cv2.resize(square, (size, size), interpolation=interpolation)
+
+
+def centre_square(picture: np.ndarray) -> np.ndarray:
+    x, y, side = crop_box(picture)
+    return picture[y : y + side, x : x + side]
+
+
+def crop_box(picture: np.ndarray) -> tuple[int, int, int]:
+    """Left, top and side of the largest central square."""
+    h, w = picture.shape[:2]
+    side = min(h, w)
+    return (w - side) // 2, (h - side) // 2, side
+
+
+def draw_mask(mixture: Mixture, config: PairsConfig, rng: np.random.Generator) -> np.ndarray:
+    """Raises ValueError where the mixture never covers as much as the config asks for."""
+    for _ in range(MAX_DRAWS):
+        mask = mixture(rng)
+        if config.hole[0] <= mask.mean() <= config.hole[1]:
+            return cv2.resize(mask * 255, (config.size, config.size), interpolation=cv2.INTER_NEAREST)
+    raise ValueError(f"none of {MAX_DRAWS} masks covers {config.hole[0]:.0%} to {config.hole[1]:.0%} of the photo")

@@ -1,0 +1,142 @@
+"""The results as people read them: a Markdown table, plots, and a page of pictures to leaf through."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..metrics import paired_bootstrap
+from .compare import paired
+from .exhibits import error_map, masked, outline_point, zoom
+from .pairs import Pair, read_picture
+from .paper import COLUMNS, PAPER
+from .pixels import composite
+from .protocols import LABELS, METRICS
+
+PAGE = Path(__file__).with_name("page.html")
+
+
+def write_report(out: Path, results: dict, images: list[dict], shown: Sequence[Pair]) -> None:
+    """Writes results.md, plots/ and index.html."""
+    markdown = table(results)
+    (out / "results.md").write_text(markdown)
+    plots = write_plots(out / "plots", images)
+    sections = [exhibit(out, pair, list(results["methods"])) for pair in shown]
+    page = PAGE.read_text()
+    for name, text in {
+        "table": html_table(markdown),
+        "plots": "".join(f'<img src="plots/{escape(plot)}">' for plot in plots),
+        "sections": "".join(sections),
+    }.items():
+        page = page.replace(f"<!-- {name} -->", text)
+    (out / "index.html").write_text(page)
+
+
+def label(metric: str) -> str:
+    return LABELS.get(metric, metric.replace("_", " "))
+
+
+def table(results: dict) -> str:
+    """The results as Markdown, the paper's numbers in brackets."""
+    found = {}
+    for name, method in results["methods"].items():
+        fid = {"fid": float(np.mean([s["fid"] for s in method["sets"]]))} if method["sets"] else {}
+        found[name] = fid | method["means"]
+    better = {"fid": False, **{metric: more for metric, (_, more) in METRICS.items()}}
+    columns = [metric for metric in better if any(metric in values for values in found.values())]
+    head = " | ".join(f"{label(metric)} ({'more' if better[metric] else 'less'} is better)" for metric in columns)
+    lines = [how(results), f"| | {head} |", "|---|" + "---|" * len(columns)]
+    for name, values in found.items():
+        paper = dict(zip(COLUMNS, PAPER.get(name, ()), strict=False))
+        cells = [cell(values.get(metric), paper.get(metric)) for metric in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    if any(name in PAPER for name in found):
+        other = "" if results["recipe"]["pairs"]["misato"] else "; other photos and another model than here"
+        lines += ["", f"In brackets the paper's numbers: MISATO at 512 pixels, SD-1.5{other}."]
+    reasons = {s["reason"] for method in results["methods"].values() for s in method["sets"] if s["reason"]}
+    return "\n".join(lines + ["", *(f"No U-IDS and P-IDS: {reason}." for reason in sorted(reasons))]).rstrip() + "\n"
+
+
+def how(results: dict) -> str:
+    """By which protocol, on what, and with which features."""
+    recipe, sets = results["recipe"], [s for method in results["methods"].values() for s in method["sets"]]
+    domains = ", ".join(f"{count} {domain}" for domain, count in results["domains"].items())
+    seen = (
+        f"features {results['features']}, of which the IDS saw {sets[0]['components']} dimensions"
+        if sets
+        else "no features"
+    )
+    return (
+        f"Protocol {results['protocol']}: {results['pairs']} pairs at {recipe['pairs']['size']} px ({domains}), "
+        f"{recipe['seeds']} seeds, {seen}; composites; commit {results['commit'][:10]}.\n"
+    )
+
+
+def cell(value: float | None, paper: float | None) -> str:
+    ours = "-" if value is None else f"{value:.3f}"
+    return ours if paper is None else f"{ours} ({paper:.3f})"
+
+
+def html_table(markdown: str) -> str:
+    """The lines and the one table that `table` writes."""
+    rows = []
+    for line in markdown.splitlines():
+        if line.startswith("|---"):
+            continue
+        if line.startswith("|"):
+            rows.append(
+                "<tr>" + "".join(f"<td>{escape(text.strip())}</td>" for text in line.strip("|").split("|")) + "</tr>"
+            )
+        elif line:
+            rows.append(f'<tr><td colspan="99">{escape(line)}</td></tr>')
+    return f"<table>{''.join(rows)}</table>"
+
+
+def write_plots(folder: Path, images: list[dict]) -> list[str]:
+    """One plot a metric: every method's mean over pictures with its 95 % interval. Returns the file names."""
+    folder.mkdir(exist_ok=True)
+    names = []
+    for metric, (unit, more) in METRICS.items():
+        methods = [name for name in images[0]["methods"] if metric in images[0]["methods"][name]]
+        if not methods:
+            continue
+        intervals = np.array(
+            [paired_bootstrap(v, np.zeros_like(v)) for m in methods for v in paired(images, metric, m)]
+        )
+        figure = Figure(figsize=(6, 0.8 + 0.35 * len(methods)), layout="constrained")
+        axes = figure.add_subplot()
+        mean, low, high = intervals.T
+        axes.errorbar(mean, methods, xerr=[mean - low, high - mean], fmt="o", capsize=3)
+        axes.set_xlabel(f"{label(metric)}{f', {unit}' if unit else ''} ({'more' if more else 'less'} is better)")
+        axes.margins(y=0.5 / len(methods))
+        axes.invert_yaxis()
+        figure.savefig(folder / f"{metric}.svg")
+        names.append(f"{metric}.svg")
+    return names
+
+
+def exhibit(out: Path, pair: Pair, methods: list[str]) -> str:
+    """One photo's section of the page: input, original, and of every method the picture, its error and a close-up."""
+    folder = out / "shown" / pair.name
+    folder.mkdir(parents=True, exist_ok=True)
+    point = outline_point(pair.mask)
+    rows = []
+
+    def show(title: str, **pictures: np.ndarray) -> None:
+        cells = ""
+        for kind, picture in pictures.items():
+            file = folder / f"{len(rows)}-{kind}.webp"
+            Image.fromarray(picture).save(file, quality=90)
+            cells += f'<figure><img loading="lazy" src="{escape(str(file.relative_to(out)))}"><figcaption>{kind}</figcaption></figure>'
+        rows.append(f"<h3>{escape(title)}</h3><div>{cells}</div>")
+
+    hole = masked(pair.image, pair.mask)
+    show("Photo", input=hole, original=pair.image, edge=zoom(pair.image, point))
+    for name in methods:
+        result = read_picture(out / "pictures" / name / f"{pair.name}-0.png")
+        pasted = composite(result, pair.image, pair.mask)
+        show(name, result=pasted, error=error_map(result, pair.image), edge=zoom(pasted, point))
+    return f'<section id="{escape(pair.name)}"><h2>{escape(pair.name)}, {escape(pair.domain)}</h2>{"".join(rows)}</section>'
