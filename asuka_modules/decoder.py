@@ -21,6 +21,7 @@ class DecoderConfig:
     post_quant_conv: bool = True  # SD: yes, FLUX: no
     concat_mask: bool = False  # the condition encoder's input is RGB, or RGB and mask
     mask_reduction: str = "nearest"  # or "area": any touched cell is hole
+    norm_groups: int = 32  # fewer for a narrow decoder: a group of one channel would lose the picture's mean colour
 
     @property
     def factor(self) -> int:
@@ -33,16 +34,16 @@ LARGE2 = DecoderConfig(ch=256, num_res_blocks=6)
 FLUX = DecoderConfig(latent_channels=16, post_quant_conv=False, concat_mask=True, mask_reduction="area")
 
 
-def group_norm(channels: int, operations) -> nn.Module:
-    return operations.GroupNorm(32, channels, eps=1e-6)
+def group_norm(channels: int, groups: int, operations) -> nn.Module:
+    return operations.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResBlock(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, operations=nn):
+    def __init__(self, in_channels: int, out_channels: int, groups: int, operations=nn):
         super().__init__()
-        self.norm1 = group_norm(in_channels, operations)
+        self.norm1 = group_norm(in_channels, groups, operations)
         self.conv1 = operations.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = group_norm(out_channels, operations)
+        self.norm2 = group_norm(out_channels, groups, operations)
         self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1)
         if in_channels != out_channels:
             self.nin_shortcut = operations.Conv2d(in_channels, out_channels, 1)
@@ -56,9 +57,9 @@ class ResBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """One-head self-attention over all positions."""
 
-    def __init__(self, channels: int, operations=nn):
+    def __init__(self, channels: int, groups: int, operations=nn):
         super().__init__()
-        self.norm = group_norm(channels, operations)
+        self.norm = group_norm(channels, groups, operations)
         self.q = operations.Conv2d(channels, channels, 1)
         self.k = operations.Conv2d(channels, channels, 1)
         self.v = operations.Conv2d(channels, channels, 1)
@@ -83,10 +84,12 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """The residual blocks of one resolution, and the way up to the next."""
 
-    def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, upsample: bool, operations=nn):
+    def __init__(
+        self, in_channels: int, out_channels: int, num_res_blocks: int, upsample: bool, groups: int, operations=nn
+    ):
         super().__init__()
         widths = [in_channels] + [out_channels] * num_res_blocks
-        self.block = nn.ModuleList(ResBlock(a, b, operations) for a, b in pairwise(widths))
+        self.block = nn.ModuleList(ResBlock(a, b, groups, operations) for a, b in pairwise(widths))
         if upsample:
             self.upsample = Upsample(out_channels, operations)
 
@@ -97,11 +100,11 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    def __init__(self, channels: int, operations=nn):
+    def __init__(self, channels: int, groups: int, operations=nn):
         super().__init__()
-        self.block_1 = ResBlock(channels, channels, operations)
-        self.attn_1 = AttentionBlock(channels, operations)
-        self.block_2 = ResBlock(channels, channels, operations)
+        self.block_1 = ResBlock(channels, channels, groups, operations)
+        self.attn_1 = AttentionBlock(channels, groups, operations)
+        self.block_2 = ResBlock(channels, channels, groups, operations)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(x)))
@@ -138,12 +141,12 @@ class ConditionedDecoder(nn.Module):
         self.config = config
         widths = [config.ch * m for m in config.ch_mult]
         self.conv_in = operations.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1], operations)
+        self.mid = Middle(widths[-1], config.norm_groups, operations)
         self.up = nn.ModuleList(
-            Level(into, out, config.num_res_blocks, i > 0, operations)
+            Level(into, out, config.num_res_blocks, i > 0, config.norm_groups, operations)
             for i, (into, out) in enumerate(zip(widths[1:] + widths[-1:], widths, strict=True))
         )
-        self.norm_out = group_norm(widths[0], operations)
+        self.norm_out = group_norm(widths[0], config.norm_groups, operations)
         self.conv_out = operations.Conv2d(widths[0], 3, 3, padding=1)
         self.encoder = ConditionEncoder(config, operations)
 

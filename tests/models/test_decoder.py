@@ -62,8 +62,9 @@ def diffusers_weights(decoder: HarmonizingDecoder) -> dict[str, Tensor]:
         (DecoderConfig(), (128, 256, 512, 512), 2),
         (LARGE, (192, 384, 768, 768), 3),
         (LARGE2, (256, 512, 1024, 1024), 5),
+        (DecoderConfig(ch=32, norm_groups=8), (32, 64, 128, 128), 2),
     ],
-    ids=["1x", "1.5x", "2x"],
+    ids=["1x", "1.5x", "2x", "narrow"],
 )
 @torch.no_grad()
 def test_matches_diffusers(config, channels, layers):
@@ -76,7 +77,7 @@ def test_matches_diffusers(config, channels, layers):
         up_block_out_channels=channels,
         layers_per_up_block=layers,
         latent_channels=4,
-        norm_num_groups=32,
+        norm_num_groups=config.norm_groups,
     ).eval()
     weights = diffusers_weights(decoder)
     result = reference.load_state_dict(weights, strict=False)
