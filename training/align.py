@@ -45,6 +45,7 @@ class AlignRecipe:
     latents: LatentsConfig
     run: RunConfig
     model: AlignmentConfig = SELF4
+    init: str | None = None  # weights to start from; none: random ones
     substitution: Substitution = Substitution()
     known_weight: float = 1.0  # of the loss outside of the hole
     weight_cap: float = 1.0  # 1: SD's plain loss; above: see training.sd.noise_loss
@@ -113,9 +114,12 @@ def train(recipe: AlignRecipe) -> Alignment:
     if recipe.checkpointing:
         base.unet.enable_gradient_checkpointing()
     mae = checkpoints.load(recipe.mae)["mae"].build(dtype=torch.float32).requires_grad_(False)
-    alignment = Alignment(recipe.model)
-    alignment.init_weights()
-    if recipe.model.empty_tokens:
+    if recipe.init:
+        alignment = checkpoints.load(recipe.init)["alignment"].build(dtype=torch.float32)
+    else:
+        alignment = Alignment(recipe.model)
+        alignment.init_weights()
+    if alignment.config.empty_tokens:
         alignment.empty_context.copy_(base.empty_context)
     objective = AlignObjective(alignment, mae, base, recipe)
     dataset = Encoded(latents[0], NoiseSampler(recipe), recipe.run.seed)

@@ -13,6 +13,7 @@ import torch
 
 from . import align, config, decoder, latent_augment, mae, spl
 from .base import __main__ as base
+from .base import words
 from .export import export
 
 CONFIGS = Path(__file__).parent / "configs" / "miniature"
@@ -34,6 +35,7 @@ def main() -> None:
     stages = [
         ("base", base.BaseRecipe, base.train, crops | latents),
         ("mae", mae.MAERecipe, mae.train, views),
+        ("words", words.WordsRecipe, words.train, views),
         ("align", align.AlignRecipe, align.train, latents),
         ("latent_augment", latent_augment.LatentAugmentRecipe, latent_augment.run, {"folders": photos}),
         ("decoder", decoder.DecoderRecipe, decoder.train, views),

@@ -1,5 +1,6 @@
 """Every recipe takes its steps, trains what it should and leaves the rest alone."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from asuka_modules.alignment import AlignmentConfig
 from asuka_modules.decoder import DecoderConfig
 from asuka_modules.mae import MAE, MAEConfig
 from training import align, decoder, latent_augment, mae
+from training.base import words
 from training.base.__main__ import BaseRecipe
 from training.base.__main__ import train as train_base
 from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_colour_codec
@@ -159,6 +161,31 @@ def test_align(photos, masks, base, tmp_path):
     saved = checkpoints.load(tmp_path / "align" / "alignment.safetensors")["alignment"].build()
     assert torch.equal(saved.empty_context, load_base(base)[1].description.empty_context)
     assert torch.equal(saved.proj_in.weight, trained.proj_in.weight)
+
+
+def test_words_are_learned_from_the_description(photos, masks, base, tmp_path):
+    """The alignment comes to say what the description says, and training.align goes on from there."""
+    torch.manual_seed(0)
+    network = MAE(TINY_MAE)
+    network.init_weights()
+    checkpoints.save(tmp_path / "mae.safetensors", {"mae": network})
+    data = DataConfig(folders=(str(photos),), size=256)  # as many tokens as the prior has
+    holes = MaskConfig(objects=str(masks), size=256)
+    model = AlignmentConfig(prior_dim=24, depth=1, mlp_ratio=0.25, empty_tokens=1)
+    run = run_config(tmp_path / "words", steps=12, log_every=1)
+    words.train(words.WordsRecipe(str(base), str(tmp_path / "mae.safetensors"), data, holes, run, model))
+    losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "words" / "log.csv").open())]
+    assert losses[-1] < 0.8 * losses[0]
+    learned = checkpoints.load(tmp_path / "words" / "alignment.safetensors")["alignment"].build()
+    recipe = align.AlignRecipe(
+        base=str(base),
+        mae=str(tmp_path / "mae.safetensors"),
+        latents=LatentsConfig(str(tmp_path / "latents"), 4, replace(data, size=64), replace(holes, size=64), 2, 0),
+        run=run_config(tmp_path / "align", lr=0.0),
+        init=str(tmp_path / "words" / "alignment.safetensors"),
+    )
+    trained = align.train(recipe)
+    assert all(torch.equal(v, learned.state_dict()[k]) for k, v in trained.state_dict().items())
 
 
 def test_substitution_falls_from_one_to_a_tenth():

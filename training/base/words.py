@@ -1,0 +1,77 @@
+"""Recipe, for the miniature alone: the alignment learns the words that the miniature's U-Net knows.
+
+python -m training.base.words training/configs/miniature/words.yaml
+
+Which context moves a U-Net, and how, an alignment module finds out by the U-Net's gradient alone (training.align); at full
+size that takes most of its GPU hours. The miniature's words are known, because its own base training made them
+(description.py): this regression from the MAE prior onto the description of the complete view gives, in minutes on a
+CPU, the weights that training.align then starts from.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from asuka_modules import checkpoints
+from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
+from asuka_modules.mae import MAE
+
+from ..config import parse_command_line
+from ..data import DataConfig, Photos
+from ..latents import CELL, Holes
+from ..loop import Objective, RunConfig, fit
+from ..masks import MaskConfig
+from .checkpoint import load_base
+from .description import Description
+
+
+@dataclass(frozen=True)
+class WordsRecipe:
+    """Train the miniature's alignment module to say what the description says, from the MAE prior."""
+
+    base: str  # the miniature's checkpoint
+    mae: str
+    data: DataConfig
+    masks: MaskConfig
+    run: RunConfig
+    model: AlignmentConfig = SELF4
+    reconstructed_share: float = 0.3  # of images whose prior is that of the complete view
+
+
+class WordsObjective(Objective):
+    """Squared error between the aligned prior and the description."""
+
+    def __init__(self, alignment: Alignment, mae: MAE, description: Description, recipe: WordsRecipe):
+        super().__init__()
+        self.trained, self.mae, self.description, self.recipe = alignment, mae, description, recipe
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        image = batch["image"]
+        complete = torch.arange(len(image), device=image.device) < self.recipe.reconstructed_share * len(image)
+        with torch.no_grad():
+            words = self.description(F.avg_pool2d(image, CELL), torch.zeros_like(complete))
+            prior = self.mae.prior(image, batch["mask"] * ~complete[:, None, None, None])
+        return (self.trained(prior).float() - words).square().mean(), {}
+
+
+def train(recipe: WordsRecipe) -> Alignment:
+    torch.manual_seed(recipe.run.seed)
+    description = load_base(recipe.base)[1].description.requires_grad_(False)
+    mae = checkpoints.load(recipe.mae)["mae"].build(dtype=torch.float32).requires_grad_(False)
+    alignment = Alignment(recipe.model)
+    alignment.init_weights()
+    if recipe.model.empty_tokens:
+        alignment.empty_context.copy_(description.empty_context.detach())
+
+    def export(trained: Alignment) -> None:
+        checkpoints.save(Path(recipe.run.out) / "alignment.safetensors", {"alignment": trained})
+
+    dataset = Photos(recipe.data, recipe.run.seed, Holes(recipe.masks))
+    return fit(recipe.run, WordsObjective(alignment, mae, description, recipe), dataset, export=export)
+
+
+if __name__ == "__main__":
+    train(parse_command_line("base.words", WordsRecipe))
