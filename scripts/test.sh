@@ -11,5 +11,5 @@ source scripts/setup.sh test
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m pytest "$@"
 for version in $older; do
-  ( OLD_COMFYUI=$version; source scripts/setup.sh test; "$PYTHON" -m pytest tests/comfyui -m "not newest" "$@" )
+  ( OLD_COMFYUI=$version; source scripts/setup.sh test; "$PYTHON" -m pytest --override-ini testpaths=tests/comfyui -m "not newest" "$@" )
 done
