@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from comfy_server import ROOT
 from graphs import ellipse, photo
+from PIL import Image
 
+from training.evaluation import benchmark
+from training.evaluation.benchmark import Benchmark
 from training.evaluation.comfyui import ComfyUI, ComfyUIConfig, ComfyUIError
 from training.evaluation.graphs import Diffusion, RePaint, inpaint
 from training.evaluation.hashes import sha256
 from training.evaluation.methods import MethodConfig, ask, make_method
+from training.evaluation.pairs import PairsConfig
 
 BASE, FILE, SIZE = "asuka-miniature-base.safetensors", "asuka-miniature.safetensors", 64
 SD = Diffusion(BASE, asuka=FILE, strength=0.0, steps=3)
@@ -65,6 +69,36 @@ def test_answer_is_that_of_the_seed(runtime, question, results):
     assert not np.array_equal(method(replace(question, seed=8)), results["SD"])
 
 
+def test_whole_benchmark_runs_and_continues(runtime, tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("photos", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(2):
+        Image.fromarray(photo(SIZE, SIZE, i)).save(tmp_path / "photos" / f"{i}.png")
+        Image.fromarray(ellipse(SIZE, SIZE, rng.uniform(0.2, 0.3)).astype(np.uint8) * 255).save(
+            tmp_path / "masks" / f"{i}.png"
+        )
+    recipe = Benchmark(
+        pairs=PairsConfig(photos=str(tmp_path / "photos"), mask_folder=str(tmp_path / "masks"), size=SIZE),
+        methods=tuple(MethodConfig(name, METHODS[name]) for name in ("SD", "ASUKA")),
+        out=str(tmp_path / "out"),
+        comfyui=runtime,
+        features="none",
+        lpips=False,
+        clip=False,
+        seeds=2,
+    )
+    results = benchmark.run(recipe)
+    assert results["methods"]["ASUKA"]["means"].keys() >= {"psnr", "ssim", "grad", "seed_spread"}
+    assert set(results["methods"]["ASUKA"]["weights"]) == {BASE, FILE}
+    pictures = sorted((tmp_path / "out" / "pictures").rglob("*.png"))
+    assert [path.name for path in pictures] == ["0-0.png", "0-1.png", "1-0.png", "1-1.png"] * 2
+    lost, before = pictures[3], pictures[3].read_bytes()
+    lost.unlink()
+    assert benchmark.run(recipe) == results
+    assert lost.read_bytes() == before
+
+
 def test_another_alignment_can_be_tried(runtime, question, results):
     method = make_method(MethodConfig("same", replace(METHODS["ASUKA"], alignment=FILE)), runtime)
     assert np.array_equal(method(question), results["ASUKA"])
@@ -79,7 +113,7 @@ def test_weights_are_named_by_their_hashes(runtime):
 def test_what_goes_wrong_is_told(runtime, question):
     with pytest.raises(ComfyUIError, match=r"no ComfyUI answers at http://127\.0\.0\.1:9; start it"):
         ComfyUI(ComfyUIConfig("http://127.0.0.1:9"))
-    with pytest.raises(ComfyUIError, match=r"ComfyUI refused the graph.*not in"):
+    with pytest.raises(ComfyUIError, match=r"ComfyUI refused /prompt: .*not in"):
         make_method(MethodConfig("x", replace(SD, checkpoint="none.safetensors")), ComfyUIConfig(runtime.url))(question)
     with pytest.raises(ComfyUIError, match=r"ComfyUI, CLIPTextEncode: .*clip"):
         make_method(MethodConfig("x", Diffusion(BASE)), runtime)(question)

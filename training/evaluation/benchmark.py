@@ -52,8 +52,9 @@ def run(recipe: Benchmark) -> dict:
     pairs = open_pairs(recipe.pairs)
     methods = {config.name: make_method(config, recipe.comfyui) for config in recipe.methods}
     for config in recipe.methods:
-        claim(out / "pictures" / config.name, {**asdict(config), **asdict(recipe.pairs), "seed": recipe.seed})
-        answer(config.name, methods[config.name], pairs, recipe, out)
+        method = methods[config.name]
+        claim(out / "pictures" / config.name, describe(config, method, recipe))
+        answer(config.name, method, pairs, recipe, out)
     images = measure_pairs(methods, pairs, recipe, networks, out)
     sets = score_sets(methods, pairs, images, recipe, networks, out)
     results = summarize(methods, images, sets, recipe, networks)
@@ -82,6 +83,12 @@ def seeds(method: Method, recipe: Benchmark) -> int:
 
 def result_path(out: Path, method: str, pair: Pair, seed: int) -> Path:
     return out / "pictures" / method / f"{pair.name}-{seed}.png"
+
+
+def describe(config: MethodConfig, method: Method, recipe: Benchmark) -> dict:
+    """All that a method's pictures depend on. Not how many pairs and seeds: more can be asked for later."""
+    pairs = asdict(replace(recipe.pairs, count=None))
+    return {"method": asdict(config), "weights": method.weights, "pairs": pairs, "seed": recipe.seed}
 
 
 def claim(folder: Path, description: dict) -> None:
@@ -152,7 +159,7 @@ def score_sets(
             scores, each = measure_set(fake, real, recipe.pairs.size, PROTOCOLS[recipe.protocol])
             found[name].append(scores)
             by_pair.append(each)
-        for metric in by_pair[0]:
+        for metric in set.intersection(*(set(each) for each in by_pair)):
             for image, value in zip(images, np.mean([each[metric] for each in by_pair], axis=0), strict=True):
                 image["methods"][name][metric] = float(value)
     return found

@@ -1,7 +1,6 @@
 """A running ComfyUI, asked over HTTP: the methods run exactly as users run them."""
 
 import io
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +29,15 @@ class ComfyUI:
 
     def __init__(self, config: ComfyUIConfig):
         self.config = config
-        try:
-            self.get("/system_stats")
-        except requests.ConnectionError as error:
-            raise ComfyUIError(f"no ComfyUI answers at {config.url}; start it, or correct comfyui.url") from error
+        self.request("GET", "/system_stats")
 
-    def get(self, path: str, **parameters) -> requests.Response:
-        response = requests.get(self.config.url + path, params=parameters, timeout=60)
-        response.raise_for_status()
+    def request(self, verb: str, path: str, **options) -> requests.Response:
+        try:
+            response = requests.request(verb, self.config.url + path, timeout=60, **options)
+        except requests.RequestException as error:
+            raise ComfyUIError(f"no ComfyUI answers at {self.config.url}; start it, or correct comfyui.url") from error
+        if not response.ok:
+            raise ComfyUIError(f"ComfyUI refused {path}: {response.text}")
         return response
 
     def weights(self, files: dict[str, str]) -> dict[str, str]:
@@ -52,20 +52,15 @@ class ComfyUI:
         buffer = io.BytesIO()
         Image.fromarray(rgba).save(buffer, "png", compress_level=1)
         files = {"image": ("asuka_evaluation.png", buffer.getvalue(), "image/png")}
-        response = requests.post(self.config.url + "/upload/image", files=files, data={"overwrite": "true"}, timeout=60)
-        response.raise_for_status()
-        return response.json()["name"]
+        return self.request("POST", "/upload/image", files=files, data={"overwrite": "true"}).json()["name"]
 
     def picture(self, graph: dict, node: str) -> np.ndarray:
         """Runs a graph in API format and returns the picture (H, W, 3) uint8 that one of its nodes shows."""
-        response = requests.post(self.config.url + "/prompt", json={"prompt": graph}, timeout=60)
-        if not response.ok:
-            raise ComfyUIError(f"ComfyUI refused the graph: {json.dumps(response.json())}")
-        prompt_id = response.json()["prompt_id"]
-        while not (entry := self.get(f"/history/{prompt_id}").json().get(prompt_id)):
+        prompt_id = self.request("POST", "/prompt", json={"prompt": graph}).json()["prompt_id"]
+        while not (entry := self.request("GET", f"/history/{prompt_id}").json().get(prompt_id)):
             time.sleep(0.05)
         for kind, message in entry["status"]["messages"]:
             if kind in {"execution_error", "execution_interrupted"}:
                 raise ComfyUIError(f"ComfyUI, {message['node_type']}: {message.get('exception_message', kind).strip()}")
         shown = entry["outputs"][node]["images"][0]
-        return np.asarray(Image.open(io.BytesIO(self.get("/view", **shown).content)).convert("RGB"))
+        return np.asarray(Image.open(io.BytesIO(self.request("GET", "/view", params=shown).content)).convert("RGB"))

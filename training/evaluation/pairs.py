@@ -23,7 +23,7 @@ class PairsConfig:
     mask_folder: str | None = None  # for photos: masks of the same file names, white in the hole
     masks: MaskConfig | None = None  # for photos: drawn, the i-th from (seed, i)
     size: int = 512
-    count: int | None = None  # so many of them; photos are then chosen by the seed
+    count: int | None = None  # the first so many of them; photos come in an order of the seed
     hole: tuple[float, float] = (0.0, 1.0)  # share of the photo that a drawn hole may cover
     seed: int = 20231204
 
@@ -74,11 +74,14 @@ class Photos(Sequence):
 
     def __init__(self, config: PairsConfig):
         self.config, self.files = config, find_photos((config.photos,))
-        if config.count:
-            if len(self.files) < config.count:
-                raise ValueError(f"{config.photos} has {len(self.files)} photos, fewer than count, {config.count}")
-            order = np.random.default_rng(config.seed).permutation(len(self.files))
-            self.files = [self.files[i] for i in order[: config.count]]
+        if config.count and len(self.files) < config.count:
+            raise ValueError(f"{config.photos} has {len(self.files)} photos, fewer than count, {config.count}")
+        if len({file.stem for file in self.files}) < len(self.files):
+            raise ValueError(
+                f"{config.photos} has photos of the same name; results are told apart by it, so rename them"
+            )
+        order = np.random.default_rng(config.seed).permutation(len(self.files))
+        self.files = [self.files[i] for i in order[: config.count]]
         self.mixture = Mixture(config.masks) if config.masks else None
 
     def __len__(self) -> int:

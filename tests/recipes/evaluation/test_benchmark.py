@@ -97,6 +97,16 @@ def test_finished_pictures_are_kept_and_others_made(bench, monkeypatch):
     assert asked[2 * COUNT :] == ["3"]
 
 
+def test_more_pairs_can_be_asked_for_later(bench, monkeypatch):
+    pictures = bench.out / "pictures" / "off by 2"
+    bench.config["pairs"]["count"] = 2
+    command(bench, monkeypatch)
+    assert len(list(pictures.glob("*.png"))) == 2
+    bench.config["pairs"]["count"] = 4
+    command(bench, monkeypatch)
+    assert len(list(pictures.glob("*.png"))) == 4
+
+
 def test_results_of_other_settings_are_not_mixed(bench, monkeypatch, capsys):
     command(bench, monkeypatch)
     bench.config["pairs"]["mask_folder"] = bench.config["pairs"].pop("photos")
@@ -104,6 +114,17 @@ def test_results_of_other_settings_are_not_mixed(bench, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command(bench, monkeypatch)
     assert "holds results of other settings (method.json); remove it" in capsys.readouterr().err
+
+
+def test_results_of_other_weights_are_not_mixed(bench, monkeypatch, capsys):
+    command(bench, monkeypatch)
+    make = methods.Finished.__init__
+    monkeypatch.setattr(
+        methods.Finished, "__init__", lambda self, folder: make(self, folder) or self.weights.update(x="retrained")
+    )
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert "holds results of other settings" in capsys.readouterr().err
 
 
 def test_no_method_sees_what_is_under_the_hole():
@@ -186,7 +207,7 @@ def test_misato_in_its_published_layout(tmp_path, size, mask_name):
     assert [(pair.mask[:, 0] > 0).sum() for pair in pairs] == [100 + i for i in range(len(names))]
 
 
-def test_photos_with_drawn_masks(photos, masks):
+def test_photos_with_drawn_masks(photos, masks, tmp_path):
     drawn = MaskConfig(objects=str(masks), size=96)
     config = PairsConfig(photos=str(photos), masks=drawn, size=96, count=3, hole=(0.1, 0.4))
     pairs, again = list(open_pairs(config)), open_pairs(config)
@@ -197,6 +218,11 @@ def test_photos_with_drawn_masks(photos, masks):
         assert np.array_equal(pair.mask, again[i].mask)
     with pytest.raises(ValueError, match="has 4 photos, fewer than count, 9"):
         open_pairs(replace(config, count=9))
+    (tmp_path / "photos").mkdir()
+    for suffix in (".png", ".jpg"):
+        Image.new("RGB", (96, 96)).save(tmp_path / "photos" / f"same{suffix}")
+    with pytest.raises(ValueError, match="photos of the same name"):
+        open_pairs(replace(config, photos=str(tmp_path / "photos"), count=None))
     with pytest.raises(ValueError, match="either mask_folder or masks"):
         open_pairs(replace(config, masks=None))
 
