@@ -115,10 +115,11 @@ class Methods:
             contexts["spl"] = self.networks["alignment"](self.networks["mae"].prior(filled, torch.zeros_like(mask)))
         n = len(noise)
         image, mask, cells, masked_latent = (x.expand(n, -1, -1, -1) for x in (image, mask, cells, masked_latent))
-        latents = {
-            name: self.base.sample(noise, cells, masked_latent, context.expand(n, -1, -1), self.recipe.steps)
-            for name, context in contexts.items()
-        }
+        with torch.autocast(self.device.type, torch.bfloat16):
+            latents = {
+                name: self.base.sample(noise, cells, masked_latent, context.expand(n, -1, -1), self.recipe.steps)
+                for name, context in contexts.items()
+            }
         decoders = {
             "stock": self.base.decode,
             "harmonizing": lambda latent: self.networks["decoder"](latent / SCALE, image, mask),
