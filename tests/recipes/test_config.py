@@ -7,6 +7,7 @@ import pytest
 from training import config
 from training.align import AlignRecipe
 from training.base.__main__ import BaseRecipe
+from training.base.words import WordsRecipe
 from training.decoder import DecoderRecipe
 from training.evaluate import EvaluateRecipe
 from training.evaluation.benchmark import Benchmark
@@ -27,8 +28,9 @@ RECIPES = {
     "latent_augment": LatentAugmentRecipe,
     "spl": SPLRecipe,
     "spl_table": TableRecipe,
+    "words": WordsRecipe,
 }
-COMMANDS = {"benchmark": "evaluate", "misato": "evaluation.misato"}
+COMMANDS = {"benchmark": "evaluate", "misato": "evaluation.misato", "words": "base.words"}
 FILES = sorted((Path(__file__).parents[2] / "training" / "configs").rglob("*.yaml"))
 
 
