@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor
 
@@ -129,7 +130,8 @@ def train(recipe: AlignRecipe) -> Alignment:
     def sample(trained: Alignment, path: Path) -> None:
         batch = {key: value.to(device) for key, value in examples.items()}
         image, mask = batch["image"], batch["mask"]
-        rows = [image * (1 - mask) + mask / 2, mae.reconstruct(mae.decoder_stream(image, mask))]
+        expected = mae.reconstruct(mae.decoder_stream(image, mask))
+        rows = [image * (1 - mask) + mask / 2, F.interpolate(expected, image.shape[-2:])]
         for context in (base.empty_context.expand(len(image), -1, -1), objective.context(batch)):
             latent = base.sample(batch["noise"], batch["cells"], batch["masked_latent"], context)
             rows.append(base.decode(latent))
