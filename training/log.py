@@ -21,7 +21,8 @@ class Log:
     def __init__(self, out: Path, run: dict, processes: int, start: int):
         self.path, self.steps, self.batch_size = out / "log.csv", run["steps"], run["batch_size"]
         self.every = run["log_every"]
-        (out / "run.json").write_text(json.dumps({**run, "hardware": hardware(processes)}, indent=2) + "\n")
+        if start < self.steps or not (out / "run.json").exists():  # a finished run keeps what it was computed on
+            (out / "run.json").write_text(json.dumps({**run, "hardware": hardware(processes)}, indent=2) + "\n")
         rows = []
         if self.path.exists():
             with self.path.open(newline="") as file:

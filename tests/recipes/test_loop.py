@@ -1,6 +1,7 @@
 """The loop: several processes, accumulation, averaging, validation, a full disk, a dry run."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -56,6 +57,16 @@ def test_accumulated_micro_batches_are_one_batch(tmp_path):
     for a, b in zip(rows(tmp_path / "whole/log.csv"), rows(tmp_path / "parts/log.csv"), strict=True):
         assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-4)
         assert float(a["doubled"]) == pytest.approx(2 * float(a["loss"]), rel=1e-4)
+
+
+def test_finished_run_keeps_what_it_was_computed_on(tmp_path):
+    fit(config(tmp_path), Regression(), Numbers())
+    record = tmp_path / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"hardware": "1 x abacus"}))
+    fit(config(tmp_path), Regression(), Numbers())
+    assert json.loads(record.read_text())["hardware"] == "1 x abacus"
+    fit(config(tmp_path, steps=8), Regression(), Numbers())
+    assert json.loads(record.read_text())["hardware"] != "1 x abacus"
 
 
 def test_averaged_weights_are_the_moving_average(tmp_path):
