@@ -2,19 +2,21 @@
 
     python -m training.ablations --photos PHOTOS [PHOTOS ...] --masks MASKS
 
-Each is a config beside the one that it extends: mae-*.yaml, align-*.yaml, decoder-*.yaml. Finished ones are kept and an
-interrupted one continues. `--only` picks some of them.
+Each is a config beside the one that it extends: mae-*.yaml, align-*.yaml (after the words-*.yaml that it starts from),
+decoder-*.yaml. Finished ones are kept and an interrupted one continues. `--only` picks some of them.
 """
 
 import argparse
 from pathlib import Path
 
 from . import align, config, decoder, mae
+from .base import words
 from .export import TYPES, export
 from .miniature import CONFIGS
 
-RECIPES = {  # in this order: an alignment may need another MAE
+RECIPES = {  # in this order: an alignment may need another MAE, and other words
     "mae": (mae.MAERecipe, mae.train, "mae"),
+    "words": (words.WordsRecipe, words.train, None),
     "align": (align.AlignRecipe, align.train, "alignment"),
     "decoder": (decoder.DecoderRecipe, decoder.train, "decoder"),
 }
@@ -26,7 +28,8 @@ def find(only: list[str] = []) -> list[Path]:
     unknown = sorted(set(only) - paths.keys())
     if unknown:
         raise ValueError(f"no ablation {', '.join(unknown)}, only {', '.join(paths)}")
-    return [path for name, path in paths.items() if not only or name in only]
+    wanted = {*only, *(name.replace("align-", "words-") for name in only)}
+    return [path for name, path in paths.items() if not only or name in wanted]
 
 
 def overrides(kind: str, photos: list[str], masks: str) -> list[str]:
@@ -55,6 +58,8 @@ def main() -> None:
         recipe_class, train, part = RECIPES[kind]
         recipe = config.read(recipe_class, path, overrides(kind, arguments.photos, arguments.masks))
         train(recipe)
+        if part is None:
+            continue
         trained = Path(recipe.run.out, f"{part}.safetensors")
         info = {"variant": f"miniature, {path.stem}"}
         export({part: trained}, arguments.out / f"{path.stem}.safetensors", TYPES["fp16"], info)

@@ -16,7 +16,7 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 from asuka_modules.mae import MAE
 
-from .config import parse_command_line
+from .config import ConfigError, parse_command_line
 from .data import held_out
 from .frozen import load_frozen
 from .latents import Encoded, LatentsConfig, build_latents
@@ -116,7 +116,10 @@ def train(recipe: AlignRecipe) -> Alignment:
         base.unet.enable_gradient_checkpointing()
     mae = checkpoints.load(recipe.mae)["mae"].build(dtype=torch.float32).requires_grad_(False)
     if recipe.init:
-        alignment = checkpoints.load(recipe.init)["alignment"].build(dtype=torch.float32)
+        part = checkpoints.load(recipe.init)["alignment"]
+        if part.config != recipe.model:
+            raise ConfigError(f"init: {recipe.init} has the shape {part.config}, but model is {recipe.model}")
+        alignment = part.build(dtype=torch.float32)
     else:
         alignment = Alignment(recipe.model)
         alignment.init_weights()

@@ -14,13 +14,17 @@ from training.miniature import CONFIGS
 
 CHANGED = {
     "mae-pretrained": {"holes"},
-    "align-linear": {"model"},
-    "align-attn": {"model"},
-    "align-cross4": {"model"},
-    "align-prompt": {"model"},
+    "words-linear": {"model"},
+    "words-attn": {"model"},
+    "words-cross4": {"model"},
+    "words-pretrained": {"mae"},
+    "align-linear": {"model", "init"},
+    "align-attn": {"model", "init"},
+    "align-cross4": {"model", "init"},
+    "align-prompt": {"model", "init"},
     "align-predicted": {"substitution"},
     "align-reconstructed": {"substitution"},
-    "align-pretrained": {"mae"},
+    "align-pretrained": {"mae", "init"},
     "decoder-condition": {"jitter", "augmented_share"},
     "decoder-colour": {"augmented_share"},
     "decoder-latent": {"jitter"},
@@ -48,8 +52,16 @@ def test_alignments_are_the_papers_variants(name):
     assert (ours.depth, ours.num_queries) == (paper.depth, paper.num_queries)
 
 
+@pytest.mark.parametrize("name", ["linear", "attn", "cross4", "pretrained"])
+def test_alignments_start_from_words_of_their_own(name):
+    """Which have the same shape and the same MAE."""
+    ours, words = read(f"align-{name}"), read(f"words-{name}")
+    assert ours.init == f"{words.run.out}/alignment.safetensors"
+    assert (ours.model, ours.mae) == (words.model, words.mae)
+
+
 def test_benchmarks_ask_for_weights_that_are_trained():
-    made = {f"{path.stem}.safetensors" for path in ablations.find()}
+    made = {f"{path.stem}.safetensors" for path in ablations.find() if not path.stem.startswith("words-")}
     shipped = {"asuka-miniature.safetensors", "asuka-miniature-base.safetensors"}
     asked = set()
     for path in CONFIGS.glob("benchmark*.yaml"):
@@ -60,6 +72,7 @@ def test_benchmarks_ask_for_weights_that_are_trained():
 
 def test_some_can_be_picked():
     assert [path.stem for path in ablations.find(["decoder-colour", "align-linear"])] == [
+        "words-linear",
         "align-linear",
         "decoder-colour",
     ]

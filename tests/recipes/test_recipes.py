@@ -12,7 +12,7 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import AlignmentConfig
 from asuka_modules.decoder import DecoderConfig
 from asuka_modules.mae import MAE, MAEConfig
-from training import align, decoder, latent_augment, mae
+from training import align, config, decoder, latent_augment, mae
 from training.base import words
 from training.base.__main__ import BaseRecipe
 from training.base.__main__ import train as train_base
@@ -182,8 +182,11 @@ def test_words_are_learned_from_the_description(photos, masks, base, tmp_path):
         mae=str(tmp_path / "mae.safetensors"),
         latents=LatentsConfig(str(tmp_path / "latents"), 4, replace(data, size=64), replace(holes, size=64), 2, 0),
         run=run_config(tmp_path / "align", lr=0.0),
+        model=model,
         init=str(tmp_path / "words" / "alignment.safetensors"),
     )
+    with pytest.raises(config.ConfigError, match=r"depth=1.*but model is .*depth=0"):
+        align.train(replace(recipe, model=replace(model, depth=0)))
     trained = align.train(recipe)
     assert all(torch.equal(v, learned.state_dict()[k]) for k, v in trained.state_dict().items())
 
