@@ -97,7 +97,7 @@ async def follow(server: Server, prompt: dict, cancel_at: str | None = None) -> 
     """Runs a prompt; (seconds, kind, data) of all that the page is told. Cancels it at the first progress of a node."""
     events = []
     url = f"{server.url}/ws?clientId={server.client_id}"
-    async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+    async with asyncio.timeout(300), aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
         prompt_id = server.queue(prompt)
         async for message in socket:
             if message.type != aiohttp.WSMsgType.TEXT:
