@@ -17,6 +17,7 @@ from . import sockets
 from .tensors import find_hole, inpaint_inputs, nchw_to_image
 
 CELL = 8  # pixels of a latent cell
+LEAST_CONTEXT = 1.25  # of a crop that cannot be square, because the holes are longer than the photo's short side
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
                     min=1.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Side of the crop as a multiple of the hole's. More shows the model more of the scene, less keeps more detail. A crop is never smaller than resolution.",
+                    tooltip="Side of the crop as a multiple of the hole's. More shows the model more of the scene, less keeps more detail. A crop is never smaller than resolution, and square unless the hole is longer than the photo's short side.",
                 ),
                 io.Int.Input(
                     "grow",
@@ -110,11 +111,15 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
 
 
 def crop_box(hole: Tensor, resolution: int, context: float, grow: int) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a crop around all holes of a batch (B, H, W), grown, square where the photo allows."""
+    """Top, left, height and width of a crop around all holes of a batch (B, H, W), grown.
+
+    Square, which is what models know best, unless the holes are longer than the photo's short side.
+    """
     lengths = hole.shape[1:]
     found = [hole.any(dim=axis).any(dim=0).nonzero()[:, 0] for axis in (2, 1)]
     spans = [(max(int(at[0]) - grow, 0), min(int(at[-1]) + 1 + grow, n)) for at, n in zip(found, lengths, strict=True)]
-    side = max(resolution, round(context * max(end - start for start, end in spans)))
+    longest = max(end - start for start, end in spans)
+    side = min(max(resolution, round(context * longest)), max(min(lengths), round(LEAST_CONTEXT * longest)))
     crops = [min(side, n) for n in lengths]
     starts = [
         min(max((start + end - crop) // 2, 0), n - crop)

@@ -134,3 +134,20 @@ def test_small_hole_in_a_large_photo_costs_what_the_hole_costs(prepare, stitch):
         result = stitch.execute(outputs[3], outputs[0], feather=8).args[0]
     assert result.shape == image.shape
     assert [size for size in stitching.sizes if size > 4 * crop] == [image.numel() * image.element_size()]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "hole", "crop"),
+    [
+        (427, 640, (300, 50), (427, 427)),  # 2.5 times 300 would be the whole photo
+        (427, 640, (100, 50), (256, 256)),
+        (427, 640, (50, 500), (427, 625)),  # longer than the photo is high
+        (200, 300, (50, 50), (200, 200)),  # smaller than the resolution
+    ],
+)
+def test_crop_is_square_unless_the_hole_is_too_long(prepare, height, width, hole, crop):
+    mask = torch.zeros(1, height, width)
+    top, left = (height - hole[0]) // 2, (width - hole[1]) // 2
+    mask[:, top : top + hole[0], left : left + hole[1]] = 1
+    stitch = prepare.execute(torch.rand(1, height, width, 3), mask, 256, 2.5).args[3]
+    assert stitch.box[2:] == crop
