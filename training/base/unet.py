@@ -24,6 +24,7 @@ class UNetStage:
     run: RunConfig
     cells: int  # side of the crop, in latent cells of 8 pixels
     empty_share: float = 0.5  # how often the empty context stands in for the description
+    colour_error: float = 0.0  # of the hole's described colours, a standard deviation: a description is but a hint
     known_weight: float = 0.2  # of the loss outside the hole
     weight_cap: float = 20.0  # of the v-prediction weighting 1 + sigma^2
     timestep_power: float = 0.75  # t = 1000 u^power: below 1 draws towards high noise
@@ -91,6 +92,8 @@ class LatentCrops(Dataset):
             sample = {k: v[:, y : y + self.stage.cells, x : x + self.stage.cells].float() for k, v in sample.items()}
             if 0.05 < sample["mask"].mean() < 0.95:
                 break
+        offset = torch.from_numpy(rng.normal(0, self.stage.colour_error, (3, 1, 1)).astype("float32"))
+        sample["colours"] = sample["colours"] + offset * sample["mask"]
         sample["noise"] = torch.from_numpy(rng.standard_normal(sample["latent"].shape, "float32"))
         sample["timestep"] = torch.tensor(int(1000 * rng.random() ** self.stage.timestep_power))
         sample["empty"] = torch.tensor(rng.random() < self.stage.empty_share)
