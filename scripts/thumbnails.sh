@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Draws the workflows' thumbnails from real runs with the miniature: bash scripts/thumbnails.sh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/setup.sh test
+exec "$PYTHON" scripts/thumbnails.py
