@@ -1,5 +1,6 @@
 """The nodes speak English, Chinese and Japanese: every label, every tooltip, every help page."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ import comfyui_frontend_package
 import pytest
 from comfy_server import FOLDER, ROOT, Server
 from node_texts import FILE, node_texts
+from PIL import Image
 
 TRANSLATIONS = ("zh", "ja")
 
@@ -85,7 +87,7 @@ def test_comfyui_serves_the_translations(server: Server):
 
 @pytest.mark.parametrize("language", ["en", *TRANSLATIONS])
 def test_every_node_has_a_help_page(server: Server, object_info, language):
-    """Where ComfyUI's page looks for it, under the node's name, and about each of its inputs by the name on the node."""
+    """Where ComfyUI's page looks for it, under the node's name, about each input by the name on the node, with a picture."""
     texts = read(language, "nodeDefs.json")
     for node in object_info:
         name = node if language == "en" else f"{node}/{language}"
@@ -93,6 +95,8 @@ def test_every_node_has_a_help_page(server: Server, object_info, language):
         assert page.startswith(f"# {texts[node]['display_name']}\n")
         for slot in texts[node]["inputs"].values():
             assert f"**{slot['name']}**" in page, (name, slot["name"])
+        picture = re.search(r"!\[.+\]\((.+)\)", page)[1]
+        Image.open(io.BytesIO(server.open(f"/extensions/{FOLDER}/docs/{picture}"))).verify()
 
 
 def test_there_is_no_help_page_without_a_node(object_info):

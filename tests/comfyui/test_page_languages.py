@@ -37,6 +37,7 @@ def test_node_and_help_page_in_the_users_language(server: Server, language: str)
         page.get_by_test_id("info-button").click(timeout=10_000)
         page.locator(".node-help-content li").first.wait_for()
         shown = page.locator(".node-help-content").inner_text()
+        page.wait_for_function("document.querySelector('.node-help-content img').naturalWidth > 0")
         page.wait_for_timeout(500)  # until the panel has slid in
         page.screenshot(path=SCREENSHOTS / f"help-{language}.png")
     assert node["title"] == texts["display_name"]
