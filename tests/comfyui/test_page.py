@@ -83,18 +83,6 @@ def test_workflows_are_offered_as_templates(server, page):
         assert Image.open(io.BytesIO(thumbnail)).size == (480, 480)
 
 
-def test_template_browser_shows_their_pictures(page):
-    page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.get_by_text("asuka-inpaint", exact=True).click()
-    page.get_by_text("asuka_and_plain_sd", exact=True).wait_for()
-    page.wait_for_function(
-        "[...document.querySelectorAll('img[src*=\"/asuka-inpaint/\"]')].filter(i => i.naturalWidth == 480).length > 2"
-    )
-    page.wait_for_timeout(1000)  # until they have faded in
-    page.screenshot(path=SCREENSHOTS / "templates.png")
-    page.keyboard.press("Escape")
-
-
 def test_blueprint_is_one_box_that_runs(server, page):
     """Added from the node library, between a photo and a saved picture; an invalid blueprint greets every user with a red box."""
     assert page.locator(".p-toast-message").all_inner_texts() == []
