@@ -72,7 +72,7 @@ def test_page_saves_what_was_shipped(page, path: Path):
         assert node["widgets_values"] == other.get("widgets_values", []), node["type"]
 
 
-def test_workflows_are_offered_as_templates(server, page):
+def test_workflows_are_offered_as_templates(server):
     """With a picture of what each makes, but for those that the miniature cannot run."""
     offered = server.get("/workflow_templates")
     assert sorted(offered["asuka-inpaint"]) == [path.stem for path in WORKFLOWS]
