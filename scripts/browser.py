@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from comfy_server import ROOT, Server
+from comfy_server import FOLDER, ROOT, Server
 from playwright.sync_api import Page, sync_playwright
 
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
@@ -51,6 +51,18 @@ def show(page: Page, box: tuple[float, float, float, float], scale: float = 1.0,
         [offset, scale],
     )
     page.wait_for_timeout(700)  # the canvas is drawn by a timer, pictures arrive when they arrive
+
+
+def show_templates(page: Page) -> list[str]:
+    """Opens the template browser at this extension's templates; their names, once all pictures are there."""
+    page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_role("dialog").get_by_text(FOLDER, exact=True).first.click()
+    cards = page.locator('[data-testid^="template-workflow-"]')
+    cards.first.wait_for()
+    page.wait_for_function(
+        "[...document.querySelectorAll('[data-testid^=template-workflow-] img')].every(image => image.naturalWidth > 0)"
+    )
+    return [card.get_attribute("data-testid").removeprefix("template-workflow-") for card in cards.all()]
 
 
 def bounds(graph: dict) -> tuple[float, float, float, float]:

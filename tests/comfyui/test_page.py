@@ -1,6 +1,5 @@
 """The shipped workflows in ComfyUI's real page, in a real browser. What it looked like is kept in output/screenshots/."""
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,7 @@ import pytest
 from browser import bounds, find_browser, load, open_page, place_models, show
 from comfy_server import ROOT, Server
 from graphs import ellipse, photo, put_image, read
-from PIL import Image
 from playwright.sync_api import Page
-from thumbnails import NEED_TEXT
 
 pytestmark = pytest.mark.newest
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
@@ -70,17 +67,6 @@ def test_page_saves_what_was_shipped(page, path: Path):
         other = saved[node["id"]]
         assert [slot["name"] for slot in node["inputs"]] == [slot["name"] for slot in other["inputs"]], node["type"]
         assert node["widgets_values"] == other.get("widgets_values", []), node["type"]
-
-
-def test_workflows_are_offered_as_templates(server):
-    """With a picture of what each makes, but for those that the miniature cannot run."""
-    offered = server.get("/workflow_templates")
-    assert sorted(offered["asuka-inpaint"]) == [path.stem for path in WORKFLOWS]
-    pictured = {path.stem for path in WORKFLOWS if path.with_suffix(".jpg").exists()}
-    assert pictured == set(offered["asuka-inpaint"]) - set(NEED_TEXT)
-    for name in pictured:
-        thumbnail = server.open(f"/api/workflow_templates/asuka-inpaint/{name}.jpg")
-        assert Image.open(io.BytesIO(thumbnail)).size == (480, 480)
 
 
 def test_blueprint_is_one_box_that_runs(server, page):
