@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,19 @@ def test_sample_does_not_depend_on_what_was_drawn_before(photos):
     found = [backward[i] for i in reversed(range(12))][::-1]
     assert all(map(equal, expected, found))
     assert not equal(Photos(config, 8)[0], expected[0])
+
+
+def test_tone_raises_a_view_to_one_power(photos):
+    config = DataConfig(folders=(str(photos),), size=32)
+    plain, toned = Photos(config, 0), Photos(replace(config, tone=0.7), 0)
+    powers = []
+    for i in range(8):
+        a, b = (dataset[i]["image"].flatten().sort().values for dataset in (plain, toned))
+        middle = (a > 0.3) & (a < 0.8) & (b > 0.1)
+        power = b[middle].log() / a[middle].log()
+        powers.append(float(power.median()))
+        assert (power / powers[-1] - 1).abs().max() < 0.05  # of rounding to 255 levels
+    assert 0.49 < min(powers) < 0.9 < 1.1 < max(powers) < 2.02
 
 
 def test_every_photo_is_seen_once_an_epoch(photos):

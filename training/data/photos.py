@@ -24,6 +24,7 @@ class DataConfig:
     size: int = 256  # side of the square view, in pixels
     scale: tuple[float, float] = (1.0, 1.0)  # side of the crop as a share of the short side, before resizing to `size`
     native: bool = False  # crop `size` pixels as they are instead of a share of the photo
+    tone: float = 0.0  # views are raised to a power from exp(-tone) to exp(tone): brighter, darker than the photos are
     cache: bool = False  # keep decoded photos in memory, for small sets
     augmented: str | None = None  # folder of latent-augmented twins, named like the photos (training.latent_augment)
 
@@ -38,6 +39,9 @@ def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator)
     if side != config.size:
         interpolation = cv2.INTER_AREA if side > config.size else cv2.INTER_CUBIC
         view = cv2.resize(view, (config.size, config.size), interpolation=interpolation)
+    if config.tone:
+        power = np.exp(rng.uniform(-config.tone, config.tone))
+        view = (255 * (np.arange(256) / 255) ** power).round().astype(np.uint8)[view]
     return view[:, ::-1] if rng.random() < 0.5 else view
 
 
