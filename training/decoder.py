@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from asuka_modules import checkpoints
 from asuka_modules.decoder import BASE, DecoderConfig, HarmonizingDecoder
+from asuka_modules.masking import fill_hole, reduce_mask
 
 from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fixed
 from .config import parse_command_line
 from .data import DataConfig, Photos, held_out
 from .frozen import load_frozen
+from .latents import CELL
 from .ldm_names import vae_to_ldm
 from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig, Mixture
@@ -28,12 +31,13 @@ from .sd import SCALE, LatentDiffusion
 
 @dataclass(frozen=True)
 class Jitter:
-    """Colour augmentation of the encoder's input, as torchvision's ColorJitter."""
+    """Colour augmentation of the encoder's input, as torchvision's ColorJitter, and an offset that varies over it."""
 
     brightness: float = 0.15
     contrast: float = 0.2
     saturation: float = 0.1
     hue: float = 0.03
+    offset: float = 0.0  # added colour, of this standard deviation at the four corners and bilinear in between
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class DecoderRecipe:
     )
     jitter: Jitter = Jitter()
     augmented_share: float = 0.5  # of photos replaced by their latent-augmented twin (data.augmented)
+    hole_share: float = 0.0  # of images corrupted in the hole alone, as where the sampler keeps what is known
+    estimated_share: float = (
+        0.0  # of images whose latent the U-Net then estimates from noise: fills as wrong as sampled ones
+    )
+    timesteps: tuple[int, int] = (500, 950)  # of that noise, uniform, ends included
     unconditional_share: float = 0.1  # of images decoded without any known pixel
     perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded
     adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
@@ -73,7 +82,10 @@ class DecoderObjective(Objective):
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         image = batch["image"]
         with torch.no_grad():
-            latent = self.base.encode(batch["corrupted"]) / SCALE
+            latent = self.base.encode(batch["corrupted"])
+            if self.recipe.estimated_share:
+                latent = torch.where(batch["estimated"][:, None, None, None], self.estimate(latent, batch), latent)
+            latent = latent / SCALE
         decoded = self.trained["decoder"](latent, image, batch["mask"]).float()
         loss = (decoded - image).abs().mean()
         values = {"l1": loss, "psnr": -10 * (decoded - image).square().mean((1, 2, 3)).log10().mean()}
@@ -83,6 +95,13 @@ class DecoderObjective(Objective):
         if self.recipe.adversarial_weight:
             loss = loss + self.adversarial(loss, decoded * 2 - 1, image * 2 - 1, batch["adversarial"], values)
         return loss, {key: value.detach() for key, value in values.items()}
+
+    def estimate(self, latent: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The U-Net's one-step estimate of a latent, without any prompt, from its noisy self and the known pixels."""
+        cells = reduce_mask(batch["mask"], latent.shape[-2:], "area")
+        masked_latent = self.base.encode(fill_hole(batch["image"], F.interpolate(cells, scale_factor=CELL), 0.5))
+        context = self.base.empty_context.expand(len(latent), -1, -1)
+        return self.base.estimate(latent, batch["noise"], batch["timestep"], cells, masked_latent, context)
 
     def adversarial(
         self, loss: Tensor, fake: Tensor, real: Tensor, active: Tensor, values: dict[str, Tensor]
@@ -120,13 +139,21 @@ class Corruption:
             mask = torch.ones_like(mask)
         augmented = sample.pop("augmented", sample["image"])
         source = augmented if rng.random() < self.recipe.augmented_share else sample["image"]
-        sample["mask"], sample["corrupted"] = mask, jitter(source, self.recipe.jitter, rng)
+        corrupted = jitter(source, self.recipe.jitter, rng)
+        if rng.random() < self.recipe.hole_share:
+            corrupted = torch.where(mask > 0.5, corrupted, sample["image"])
+        sample["mask"], sample["corrupted"] = mask, corrupted
+        if self.recipe.estimated_share:
+            sample["estimated"] = torch.tensor(rng.random() < self.recipe.estimated_share)
+            sample["timestep"] = torch.tensor(rng.integers(*self.recipe.timesteps, endpoint=True))
+            cells = [side // CELL for side in mask.shape[-2:]]
+            sample["noise"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
         step = index // self.recipe.run.batch_size
         sample["adversarial"] = torch.tensor(step >= self.recipe.adversarial_start)
 
 
 def jitter(image: Tensor, strength: Jitter, rng: np.random.Generator) -> Tensor:
-    """ColorJitter of an image (3, H, W) in [0, 1], its four parts in random order, from `rng`."""
+    """ColorJitter of an image (3, H, W) in [0, 1], its four parts in random order, then the offset, from `rng`."""
 
     def around_one(spread: float) -> float:
         return float(rng.uniform(1 - spread, 1 + spread))
@@ -140,7 +167,9 @@ def jitter(image: Tensor, strength: Jitter, rng: np.random.Generator) -> Tensor:
     for i in rng.permutation(len(parts)):
         adjust, amount = parts[i]
         image = adjust(image, amount)
-    return image
+    corners = torch.from_numpy(rng.normal(0, strength.offset, (1, 3, 2, 2)).astype("float32"))
+    offset = F.interpolate(corners, image.shape[-2:], mode="bilinear", align_corners=True)[0]
+    return (image + offset).clamp(0, 1)
 
 
 def train(recipe: DecoderRecipe) -> HarmonizingDecoder:

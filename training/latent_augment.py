@@ -21,7 +21,7 @@ from .config import parse_command_line
 from .data import find_photos, read_photo
 from .frozen import load_frozen
 from .pictures import to_uint8
-from .sd import LatentDiffusion, add_noise
+from .sd import LatentDiffusion
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,12 @@ class LatentAugmentRecipe:
 
 
 def augment(base: LatentDiffusion, image: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
-    """One-step estimate of `image` (B, 3, H, W) in [0, 1] from `timestep` (B,): z0_hat = (z_t - sqrt(1 - abar) eps) / sqrt(abar)."""
+    """The U-Net's one-step estimate of `image` (B, 3, H, W) in [0, 1] from `timestep` (B,)."""
     latent = base.encode(image)
-    alpha_bar = base.alpha_bar[timestep].view(-1, 1, 1, 1)
-    noisy = add_noise(latent, noise, alpha_bar.flatten())
     context = base.empty_context.expand(len(image), -1, -1)
-    predicted = base.predict_noise(noisy, timestep, torch.zeros_like(latent[:, :1]), latent, context)
-    return base.decode((noisy - (1 - alpha_bar).sqrt() * predicted) / alpha_bar.sqrt()).clamp(0, 1)
+    return base.decode(base.estimate(latent, noise, timestep, torch.zeros_like(latent[:, :1]), latent, context)).clamp(
+        0, 1
+    )
 
 
 @torch.inference_mode()

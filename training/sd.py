@@ -66,6 +66,15 @@ class LatentDiffusion(nn.Module):
         model_input = torch.cat([noisy, mask, masked_latent], dim=1).to(self.unet.dtype)
         return self.unet(model_input, timestep, context.to(model_input)).sample.float()
 
+    def estimate(
+        self, latent: Tensor, noise: Tensor, timestep: Tensor, mask: Tensor, masked_latent: Tensor, context: Tensor
+    ) -> Tensor:
+        """The latent noised to `timestep` (B,) and estimated back in one step: z0_hat = (z_t - sqrt(1 - abar) eps) / sqrt(abar)."""
+        alpha_bar = self.alpha_bar[timestep].view(-1, 1, 1, 1)
+        noisy = add_noise(latent, noise, alpha_bar.flatten())
+        predicted = self.predict_noise(noisy, timestep, mask, masked_latent, context)
+        return (noisy - (1 - alpha_bar).sqrt() * predicted) / alpha_bar.sqrt()
+
     @torch.no_grad()
     def sample(self, noise: Tensor, mask: Tensor, masked_latent: Tensor, context: Tensor, steps: int = 25) -> Tensor:
         """DDIM from pure noise (B, 4, h, w), without guidance."""

@@ -19,7 +19,7 @@ from training.base.__main__ import train as train_base
 from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_colour_codec
 from training.base.checkpoint import load_base, save_base
 from training.base.unet import DescribedUNet, UNetStage
-from training.data import DataConfig
+from training.data import DataConfig, Photos
 from training.latents import LatentsConfig
 from training.loop import RunConfig
 from training.masks import MaskConfig
@@ -214,7 +214,59 @@ def test_decoder(photos, masks, base, tmp_path, adversarial_weight):
         perceptual_weight=0.0,
         adversarial_weight=adversarial_weight,
         adversarial_start=1,
+        hole_share=0.5,
+        estimated_share=0.5,
     )
     trained = decoder.train(recipe)
     saved = checkpoints.load(tmp_path / "decoder" / "decoder.safetensors")["decoder"].build()
     assert torch.equal(saved.decoder.conv_out.weight, trained.decoder.conv_out.weight.detach())
+
+
+def test_corruption_of_the_hole_alone_keeps_what_is_known(photos, masks):
+    data = DataConfig(folders=(str(photos),), size=64, native=True)
+    recipe = decoder.DecoderRecipe(
+        base="",
+        data=data,
+        masks=MaskConfig(objects=str(masks), size=64),
+        run=run_config(Path()),
+        jitter=decoder.Jitter(offset=0.1),
+        hole_share=1.0,
+        unconditional_share=0.0,
+    )
+    dataset = Photos(data, 0, decoder.Corruption(recipe))
+    for i in range(8):
+        sample = dataset[i]
+        changed = (sample["corrupted"] != sample["image"]).any(0, keepdim=True)
+        assert not changed[sample["mask"] == 0].any()
+        assert changed[sample["mask"] == 1].float().mean() > 0.5
+
+
+@torch.no_grad()
+def test_decoder_sees_the_unets_estimate_where_it_was_drawn(base, photos, masks):
+    """Of two equal images, the one whose latent is estimated has another loss; the estimate looks at known pixels."""
+    data = DataConfig(folders=(str(photos),), size=64, native=True)
+    recipe = decoder.DecoderRecipe(
+        base=str(base),
+        data=data,
+        masks=MaskConfig(objects=str(masks), size=64),
+        run=run_config(Path()),
+        model=DecoderConfig(ch=32, num_res_blocks=1, post_quant_conv=False),
+        perceptual_weight=0.0,
+        adversarial_weight=0.0,
+        estimated_share=1.0,
+    )
+    network = decoder.HarmonizingDecoder(recipe.model)
+    objective = decoder.DecoderObjective(network, decoder.load_frozen(base), recipe)
+    sample = Photos(data, 0, decoder.Corruption(recipe))[0]
+    assert sample["estimated"]
+    assert 500 <= sample["timestep"] <= 950
+    batch = torch.utils.data.default_collate([sample, {**sample, "estimated": torch.tensor(False)}])
+    latent = objective.base.encode(batch["corrupted"])
+    estimate = objective.estimate(latent, batch)
+    assert torch.equal(estimate[0], estimate[1])
+    seen = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    objective(batch)
+    torch.testing.assert_close(seen[0] * decoder.SCALE, torch.stack([estimate[0], latent[1]]))
+    batch["image"] = 1 - batch["image"]
+    assert not torch.equal(objective.estimate(latent, batch), estimate)
