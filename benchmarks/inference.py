@@ -84,6 +84,7 @@ def measure_prior(image: Tensor, repeats: int) -> dict[str, float]:
 
 def measure_decode(image: Tensor, repeats: int) -> dict[str, float]:
     decoder = HarmonizingDecoder(BASE).to(image).eval()
+    decoder.to(memory_format=torch.channels_last)  # as checkpoints.Part.build does
     vae = sd15_vae().to(image).eval()
     latent = torch.randn(1, 4, SIZE // 8, SIZE // 8).to(image)
     calls = {
