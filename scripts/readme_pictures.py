@@ -1,0 +1,51 @@
+"""Takes README's screenshots of ComfyUI's page: the quick start after a run, a help page, the templates."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from browser import bounds, load, open_page, place_models, show, show_templates
+from comfy_server import ROOT, Server, make_base
+
+from demo import device_arguments, say
+
+IMAGES = ROOT / "docs" / "images"
+
+
+def main() -> None:
+    workflow = json.loads((ROOT / "workflows" / "remove_object.json").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        make_base(base)
+        place_models(base)
+        with Server(Path(os.environ["COMFYUI_PATH"]), sys.executable, base, device_arguments()) as server:
+            with open_page(server) as page:
+                say("the quick start")
+                load(page, workflow, "remove_object")
+                page.evaluate("() => window.app.queuePrompt(0)")
+                page.wait_for_function(
+                    "window.app.graph._nodes.some(node => node.type == 'SaveImage' && node.imgs?.length)",
+                    timeout=600_000,
+                )
+                left, top, right, bottom = bounds(workflow)
+                scale = min(1650 / (right - left), 820 / (bottom - top))
+                page.wait_for_timeout(10_000)  # until the page no longer announces that the job is done
+                show(page, (left, top, right, bottom), scale, margin=130)
+                size = {"width": (right - left) * scale + 40, "height": (bottom - top) * scale + 40}
+                shoot(page, "graph", {"x": 110, "y": 110, **size})
+            with open_page(server) as page:
+                say("the templates")
+                show_templates(page)
+                shoot(page, "templates", page.get_by_role("dialog").bounding_box())
+
+
+def shoot(page, name: str, clip: dict) -> None:
+    page.screenshot(path=IMAGES / f"{name}.jpg", type="jpeg", quality=88, clip=clip)
+
+
+if __name__ == "__main__":
+    main()
