@@ -1,4 +1,4 @@
-"""Takes README's screenshots of ComfyUI's page: the quick start after a run, a help page, the templates."""
+"""Takes README's screenshots of ComfyUI's page: the quick start after a run, and the templates."""
 
 from __future__ import annotations
 

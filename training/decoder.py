@@ -55,9 +55,7 @@ class DecoderRecipe:
     jitter: Jitter = Jitter()
     augmented_share: float = 0.5  # of photos replaced by their latent-augmented twin (data.augmented)
     hole_share: float = 0.0  # of images corrupted in the hole alone, as where the sampler keeps what is known
-    estimated_share: float = (
-        0.0  # of images whose latent the U-Net then estimates from noise: fills as wrong as sampled ones
-    )
+    estimated_share: float = 0.0  # of images whose latent is the U-Net's estimate from noise, as wrong as a sample
     timesteps: tuple[int, int] = (500, 950)  # of that noise, uniform, ends included
     unconditional_share: float = 0.1  # of images decoded without any known pixel
     perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded

@@ -243,7 +243,7 @@ def test_corruption_of_the_hole_alone_keeps_what_is_known(photos, masks):
 
 @torch.no_grad()
 def test_decoder_sees_the_unets_estimate_where_it_was_drawn(base, photos, masks):
-    """Of two equal images, the one whose latent is estimated has another loss; the estimate looks at known pixels."""
+    """Of two equal images only the one that was drawn is decoded from the estimate, which looks at known pixels."""
     data = DataConfig(folders=(str(photos),), size=64, native=True)
     recipe = decoder.DecoderRecipe(
         base=str(base),
