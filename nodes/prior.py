@@ -5,9 +5,10 @@ import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
+from ..asuka_modules.masking import reduce_mask, resize_known
 from . import sockets
 from .networks import Network, require
-from .tensors import image_to_nchw, inpaint_inputs, nchw_to_image
+from .tensors import image_to_nchw, inpaint_inputs, nchw_to_image, require_finite
 
 BATCH = 16  # images per forward
 
@@ -47,18 +48,27 @@ class ASUKA_MAEPriorEncode(io.ComfyNode):
         image, mask = inpaint_inputs(image, mask)
         size = image.shape[-2:]
         if prior_image is not None:
+            if len(prior_image) not in (1, len(image)):
+                raise ValueError(
+                    f"there are {len(prior_image)} of prior_image but {len(image)} of image; give one for each, or one for all"
+                )
             image = image_to_nchw(prior_image)
+            require_finite("prior_image", image)
             mask = torch.zeros_like(image[:, :1])
         network = require(mae).load(memory_required=BATCH * 256 * 2**20 // 16)
+        seen = (network.config.image_size, network.config.image_size)
         progress = comfy.utils.ProgressBar(len(image))
         priors, previews = [], []
         for start in range(0, len(image), BATCH):
             mm.throw_exception_if_processing_interrupted()
-            chunk = (x[start : start + BATCH].to(mae.device, torch.float32) for x in (image, mask))
-            stream = network.decoder_stream(*chunk)
+            chunk, hole = (x[start : start + BATCH].float() for x in (image, mask))
+            # Made small before they move: the device never holds the photos at their own size.
+            chunk, hole = resize_known(chunk, hole, seen), reduce_mask(hole, seen, "nearest")
+            stream = network.decoder_stream(chunk.to(mae.device), hole.to(mae.device))
             priors.append(network.drop_class_token(stream).to(mm.intermediate_device()))
-            preview = torch.nn.functional.interpolate(network.reconstruct(stream), size, mode="bicubic").clamp(0, 1)
-            previews.append(preview.to(mm.intermediate_device(), mm.intermediate_dtype()))
+            preview = network.reconstruct(stream).to(mm.intermediate_device())
+            preview = torch.nn.functional.interpolate(preview, size, mode="bicubic").clamp(0, 1)
+            previews.append(preview.to(mm.intermediate_dtype()))
             progress.update(len(preview))
         preview = nchw_to_image(torch.cat(previews))
         return io.NodeOutput(torch.cat(priors), preview, ui=ui.PreviewImage(preview, cls=cls))

@@ -19,11 +19,10 @@ def nchw_to_image(image: Tensor) -> Tensor:
 def find_hole(image: Tensor, mask: Tensor) -> Tensor:
     """IMAGE (B, H, W, C), MASK (B, H, W) -> (B, H, W) bool, true in the hole.
 
-    The hole is where the mask is above 0.5, so that a brush that is not quite opaque still counts. Raises ValueError for a
-    mask of another size than the image's, and for one without a hole.
+    The hole is where the mask is above 0.5, so that a brush that is not quite opaque still counts. (H, W) and (B, 1, H, W)
+    are masks, too. Raises ValueError for a mask of another size than the image's, and for one without a hole.
     """
-    if mask.ndim == 2:
-        mask = mask.unsqueeze(0)
+    mask = mask.reshape(-1, *mask.shape[-2:]).to(image.device)
     h, w = image.shape[1:3]
     if mask.shape[-2:] != (h, w):
         found = f"the mask is {mask.shape[-1]}x{mask.shape[-2]} but the image is {w}x{h}"
@@ -34,6 +33,10 @@ def find_hole(image: Tensor, mask: Tensor) -> Tensor:
         raise ValueError(f"{found}; resize one of them")
     hole = mask > 0.5
     if not hole.any():
+        if mask.any():
+            raise ValueError(
+                f"the mask is {mask.max():.2f} at most but the hole begins above 0.5; paint it with an opaque brush"
+            )
         raise ValueError("the mask is empty, so there is nothing to inpaint; paint the part to replace white")
     return hole
 
@@ -47,9 +50,15 @@ def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     mask = find_hole(image, mask).to(image.dtype).unsqueeze(1)
     image, mask = broadcast("image", image_to_nchw(image), "mask", mask)
     image = fill_hole(image, mask, 0.5)
-    if not torch.isfinite(image).all():
-        raise ValueError("the image holds values that are not numbers (NaN or infinity); check the node it comes from")
+    require_finite("image", image)
     return image, mask
+
+
+def require_finite(name: str, image: Tensor) -> None:
+    if not torch.isfinite(image).all():
+        raise ValueError(
+            f"the {name} holds values that are not numbers (NaN or infinity); check the node it comes from"
+        )
 
 
 def broadcast(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:

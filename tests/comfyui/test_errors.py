@@ -55,6 +55,12 @@ def test_empty_mask(server, prompt, node):
     expect(server, prompt, "the mask is empty, so there is nothing to inpaint")
 
 
+def test_faint_mask(server, prompt):
+    prompt["30"] = {"class_type": "SolidMask", "inputs": {"value": 0.4, "width": 96, "height": 96}}
+    prompt["4"]["inputs"]["mask"] = ["30", 0]
+    expect(server, prompt, "the mask is 0.40 at most but the hole begins above 0.5; paint it with an opaque brush")
+
+
 def test_numbers_that_are_none(server, prompt):
     prompt["30"] = {"class_type": "SolidMask", "inputs": {"value": math.nan, "width": 96, "height": 96}}
     prompt["31"] = {"class_type": "MaskToImage", "inputs": {"mask": ["30", 0]}}
@@ -68,6 +74,22 @@ def test_batches_that_do_not_fit(server, prompt):
     prompt["32"] = {"class_type": "ImageToMask", "inputs": {"image": ["31", 0], "channel": "red"}}
     prompt["4"]["inputs"] |= {"image": ["30", 0], "mask": ["32", 0]}
     expect(server, prompt, "there are 3 of image but 2 of mask; give one for each, or one for all")
+
+
+@pytest.mark.parametrize("images, prior_images", [(3, 2), (1, 3)])
+def test_prior_images_that_do_not_fit(server, prompt, images, prior_images):
+    for key, amount in (("30", images), ("31", prior_images)):
+        prompt[key] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": amount}}
+    prompt["4"]["inputs"]["image"] = ["30", 0]
+    prompt["5"]["inputs"]["prior_image"] = ["31", 0]
+    expect(server, prompt, f"there are {prior_images} of prior_image but {images} of image; give one for each")
+
+
+def test_prior_image_with_numbers_that_are_none(server, prompt):
+    prompt["30"] = {"class_type": "SolidMask", "inputs": {"value": math.nan, "width": 96, "height": 96}}
+    prompt["31"] = {"class_type": "MaskToImage", "inputs": {"mask": ["30", 0]}}
+    prompt["5"]["inputs"]["prior_image"] = ["31", 0]
+    expect(server, prompt, "the prior_image holds values that are not numbers")
 
 
 def test_latent_of_another_size(server, prompt):
