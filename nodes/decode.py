@@ -58,6 +58,7 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
         window = Window(image.shape[-2:], latent.shape[-2:], config.factor)
         decoded = window.back(decode(decoder, latent, window.cut(image), window.cut(mask)))
         if keep_known:
+            image, mask = (x.to(decoded.device) for x in (image, mask))
             decoded = torch.where(mask > 0.5, decoded, image)
         mm = comfy.model_management
         return io.NodeOutput(nchw_to_image(decoded.to(mm.intermediate_device(), mm.intermediate_dtype())))

@@ -48,14 +48,16 @@ class ASUKA_InpaintStitch(io.ComfyNode):
             )
         crop = crop[:, :, : stitch.size[0], : stitch.size[1]]
         if stitch.size != (h, w):
-            crop = F.interpolate(crop, (h, w), mode="bicubic", antialias=True).clamp(0, 1)
-        photo, crop = broadcast("photo", stitch.image[..., :3], "crop", crop.movedim(1, -1))
+            crop = F.interpolate(crop.float(), (h, w), mode="bicubic", antialias=True).clamp(0, 1)
+        photo, crop = broadcast("photo", stitch.image[..., :3], "crop", crop.to(stitch.image).movedim(1, -1))
         hole, photo = broadcast("mask", stitch.hole.unsqueeze(-1), "photo", photo)
-        result = photo.to(crop.dtype, copy=True, memory_format=torch.contiguous_format)
+        result = photo.clone(memory_format=torch.contiguous_format)
         part = result[:, top : top + h, left : left + w]
         part.copy_(torch.where(hole, crop, part))
         if feather:
-            weight = fade(stitch.hole, feather).to(crop).unsqueeze(-1)
+            weight = fade(stitch.hole, feather)
+            rows, columns = room(top, h, photo.shape[1]), room(left, w, photo.shape[2])
+            weight = weight.minimum(torch.minimum(rows[:, None], columns) / (feather + 1)).to(crop).unsqueeze(-1)
             part.copy_(torch.where(weight > 0, part.lerp(crop, weight), part))
         return io.NodeOutput(result)
 
@@ -68,3 +70,11 @@ def fade(hole: Tensor, feather: int) -> Tensor:
         distances.append(ndimage.distance_transform_edt(~mask) if mask.any() else np.full(mask.shape, np.inf))
         progress.update(1)
     return (1 - torch.from_numpy(np.stack(distances)) / (feather + 1)).clamp_min(0)
+
+
+def room(start: int, length: int, whole: int) -> Tensor:
+    """Pixels from every row (or column) of a crop to where the crop ends but the photo goes on; else infinity."""
+    at = torch.arange(length, dtype=torch.float64)
+    before = at + 1 if start > 0 else torch.full_like(at, torch.inf)
+    after = length - at if start + length < whole else torch.full_like(at, torch.inf)
+    return torch.minimum(before, after)

@@ -84,6 +84,32 @@ def test_feather_fades_around_the_hole(prepare, stitch):
     assert means[-1] < 0.25
 
 
+def test_feather_ends_with_the_crop(prepare, stitch):
+    """A feather longer than the crop's margin reaches the photo's own border in full, and the crop's edge fading to nothing."""
+    hole, image = np.zeros((200, 160), bool), photo(160, 200)
+    hole[90:106, 0:16] = True
+    outputs = prepare.execute(image, mask_of(hole), 64, 2.5).args
+    top, left, h, w = outputs[3].box
+    assert left == 0
+    result = stitch.execute(outputs[3], torch.ones_like(outputs[0]), feather=60).args[0]
+    share = ((result - image) / (1 - image)).mean(-1)[0]
+    inside = torch.zeros(200, 160, dtype=torch.bool)
+    inside[top : top + h, left : left + w] = True
+    assert (share[~inside] == 0).all()
+    for edge in (share[top, :w], share[top + h - 1, :w], share[top : top + h, w - 1]):
+        assert (edge <= 1.01 / 61).all()
+    assert share[top + 8, 0] > 8 / 61  # at the photo's border nothing is held back but by the edge above
+
+
+def test_crop_in_half_precision(prepare, stitch):
+    """As --fp16-intermediates makes them; known pixels keep the photo's own precision."""
+    hole, image = ellipse(120, 100, 0.2), photo(120, 100)
+    outputs = prepare.execute(image, mask_of(hole), 32, 1.5).args
+    result = stitch.execute(outputs[3], torch.ones_like(outputs[0]).half()).args[0]
+    assert torch.equal(result[0][~hole], image[0][~hole])
+    assert (result[0][hole] > 0.99).all()
+
+
 @pytest.mark.parametrize("feather", [0, 6])
 def test_content_under_the_hole_never_reaches_the_result(prepare, stitch, feather):
     hole, image, results = ellipse(120, 100), photo(120, 100), []
