@@ -59,7 +59,9 @@ class ASUKA_Load(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        if file is None:  # linked: known only when it runs
+            return True
         if folder_paths.get_full_path(FOLDER, file) is None:
             folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
             found = f"there are no weights in {folders}" if file == NONE_FOUND else f"{file} is not in {folders}"
@@ -67,8 +69,8 @@ class ASUKA_Load(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> float | None:
-        path = folder_paths.get_full_path(FOLDER, file)
+    def fingerprint_inputs(cls, file: str | None) -> float | None:
+        path = folder_paths.get_full_path(FOLDER, file) if file else None
         return os.path.getmtime(path) if path else None
 
     @classmethod

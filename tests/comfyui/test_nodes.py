@@ -178,6 +178,23 @@ def test_conditioning(extension):
         node.execute(alignment, prior[..., :7], 1.0)
 
 
+def test_mask_with_a_channel(extension):
+    """(B, 1, H, W), as some nodes return masks."""
+    tensors = sys.modules["asuka_extension.nodes.tensors"]
+    image, mask = torch.rand(2, 8, 8, 3), torch.zeros(2, 8, 8)
+    mask[:, 2:5] = 1
+    for a, b in zip(tensors.inpaint_inputs(image, mask), tensors.inpaint_inputs(image, mask[:, None]), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_linked_file_is_looked_for_when_it_is_known(extension):
+    """ComfyUI validates with None for what a link will bring."""
+    load = sys.modules["asuka_extension.nodes.load"].ASUKA_Load
+    assert load.validate_inputs(file=None) is True
+    assert load.fingerprint_inputs(file=None) is None
+    assert load.validate_inputs(file="nowhere.safetensors") is not True
+
+
 def test_comfyui_keeps_its_own_nodes_module(extension):
     import nodes
 

@@ -92,6 +92,10 @@ def test_result_follows_the_seed(model, latent, mask):
     assert not torch.equal(first, repaint(model, latent, mask, seed=6))
 
 
+def test_largest_seed(model, latent, mask):
+    assert torch.isfinite(repaint(model, latent, mask, seed=2**64 - 1)).all()
+
+
 def test_hole_comes_to_fit_its_surroundings(model, mask):
     """In the world of this model neighbours tend to be alike, and every picture's best estimate is known; what is known
     is 1 everywhere. Resampling brings the hole closer to it."""
