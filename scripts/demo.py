@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 from comfy_server import ROOT, Server, ServerError, make_base
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 WORKFLOW = ROOT / "workflows" / "api" / "remove_object.json"
 PHOTO = "asuka_demo.png"  # its name in ComfyUI's input folder
@@ -27,7 +27,7 @@ def main() -> None:
         type=Path,
         help="picture of the photo's size, white where something is to go; not needed for a photo with alpha",
     )
-    parser.add_argument("--out", type=Path, default=Path("output") / "asuka.png", help="result (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "output" / "asuka.png", help="result (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--serve", action="store_true", help="keep the server up afterwards, for the browser")
     arguments = parser.parse_args()
@@ -70,12 +70,12 @@ def device_arguments() -> list[str]:
 
 def with_hole(image: Path, mask: Path | None) -> Image.Image:
     """The photo with its hole in the alpha channel, as Load Image reads it."""
-    photo = Image.open(image)
+    photo = ImageOps.exif_transpose(Image.open(image))  # as Load Image turns it
     if mask is None:
         if photo.mode != "RGBA":
             raise ValueError(f"{image} has no alpha channel to tell what to remove; give --mask")
         return photo
-    hole = Image.open(mask).convert("L")
+    hole = ImageOps.exif_transpose(Image.open(mask)).convert("L")
     if hole.size != photo.size:
         raise ValueError(f"{mask} is {hole.width}x{hole.height} but {image} is {photo.width}x{photo.height}")
     photo = photo.convert("RGB")

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Removes an object from a photo with the miniature weights: bash scripts/demo.sh [--image PHOTO --mask MASK] [--out FILE] [--serve]
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2s/^# //p' "$0"; exit; fi
-source scripts/setup.sh demo
-exec "$PYTHON" scripts/demo.py "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" demo
+exec "$PYTHON" "$ROOT/scripts/demo.py" "$@"
