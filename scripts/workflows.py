@@ -55,6 +55,11 @@ CLIP_L, T5 = (
     model("text_encoders", name, HUGGINGFACE + "comfyanonymous/flux_text_encoders/resolve/main/" + name)
     for name in ("clip_l.safetensors", "t5xxl_fp16.safetensors")
 )
+ASUKA_SD15 = model(
+    "asuka",
+    "asuka-sd15.safetensors",
+    "https://github.com/asuka-inpaint/ComfyUI-ASUKA/blob/main/training/README.md",
+)
 ASUKA_FLUX = model("asuka", "asuka-flux-fill.safetensors", "https://hf.co/yikaiwang/ASUKA-FLUX.1-Fill")
 
 
@@ -220,10 +225,10 @@ def prior_from_spl(g: Graph) -> None:
 
 
 def remove_by_text(g: Graph) -> None:
-    read_me(g, notes.REMOVE_BY_TEXT, "asuka_coffee.webp", SD15_INPAINTING, MINIATURE)
+    read_me(g, notes.REMOVE_BY_TEXT, "asuka_coffee.webp", SD15_INPAINTING, ASUKA_SD15)
     photo = g.node("LoadImage", 0, "Photo", image="asuka_coffee.webp")
     checkpoint = load_checkpoint(g, 0, SD15_INPAINTING, "SD-1.5 inpainting checkpoint")
-    asuka = g.node("ASUKA_Load", 0, None, [MINIATURE], file=MINIATURE["name"])
+    asuka = g.node("ASUKA_Load", 0, None, [ASUKA_SD15], file=ASUKA_SD15["name"])
     goes = g.node("CLIPTextEncode", 1, "What goes", text="a spoon", clip=checkpoint[1])
     stays = g.node("CLIPTextEncode", 1, "What is there without it", text="", clip=checkpoint[1])
     latent = encode(g, 1, photo, checkpoint)
