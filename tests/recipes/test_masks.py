@@ -11,6 +11,7 @@ import skimage.draw
 import skimage.io
 import skimage.transform
 
+import training.masks.mixture
 from training.masks import IRREGULAR, MaskConfig, Mixture, patch_ratio, top_up
 from training.masks.objects import CocoInstances
 
@@ -28,6 +29,8 @@ PUBLISHED = {
     ("comod", 512): (0.64, 0.19),
     ("mat-256", 256): (0.41, 0.20),
     ("mat-512", 512): (0.39, 0.19),
+    ("small-256", 256): (0.21, 0.19),
+    ("small-512", 512): (0.22, 0.19),
 }
 
 
@@ -61,27 +64,41 @@ def test_mixture_respects_the_patch_ratio(masks):
 
 
 def test_mixture_has_the_papers_shares(masks, monkeypatch):
-    """50 % object, half of these united with an irregular mask, 40 % irregular, 10 % regular."""
+    """50 % object, half of these united with an irregular mask, 40 % irregular, 10 % regular: of the masks that are kept."""
     mixture = Mixture(MaskConfig(objects=str(masks)))
     drawn = []
-    monkeypatch.setattr(
-        mixture, "objects", lambda rng, size: drawn.append("object") or np.zeros((size, size), np.uint8)
-    )
-    original = mixture.pick
 
-    def pick(rng, generators):
-        drawn.append("irregular" if generators is mixture.irregular else "regular")
-        return original(rng, generators)
+    def watched(name, generator):
+        return lambda rng, size: drawn.append(name) or generator(rng, size)
 
-    monkeypatch.setattr(mixture, "pick", pick)
+    monkeypatch.setattr(mixture, "objects", watched("object", mixture.objects))
+    sources = [
+        [watched(name, g) for g in source] for name, source in zip(("lama", "comod"), mixture.irregular, strict=True)
+    ]
+    monkeypatch.setattr(mixture, "irregular", sources)
+    for name in ("rectangle", "complement_rectangle"):
+        monkeypatch.setattr(training.masks.mixture, name, watched(name, getattr(training.masks.mixture, name)))
     rng, kinds = np.random.default_rng(0), []
     for _ in range(4000):
         drawn.clear()
-        mixture.draw(rng)
-        kinds.append("+".join(drawn))
+        mixture(rng)
+        kinds.append("+".join(sorted(set(drawn))))
     shares = {kind: kinds.count(kind) / len(kinds) for kind in set(kinds)}
-    expected = {"object": 0.25, "object+irregular": 0.25, "irregular": 0.4, "regular": 0.1}
+    united = {"lama+object": 0.125, "comod+object": 0.125}
+    expected = {"object": 0.25, **united, "lama": 0.2, "comod": 0.2, "rectangle": 0.05, "complement_rectangle": 0.05}
     assert shares == pytest.approx(expected, abs=0.025)
+
+
+def test_free_form_masks_are_neither_empty_nor_full():
+    rng = np.random.default_rng(0)
+    assert all(0 < IRREGULAR["mat-256"](rng, 64).mean() < 1 for _ in range(400))
+
+
+def test_black_mask_is_named(tmp_path):
+    skimage.io.imsave(tmp_path / "empty.png", np.zeros((8, 8), np.uint8), check_contrast=False)
+    mixture = Mixture(MaskConfig(objects=str(tmp_path), family="object"))
+    with pytest.raises(ValueError, match=r"empty.png is black all over"):
+        mixture(np.random.default_rng(0))
 
 
 def test_top_up_hides_exactly_three_quarters_and_uncovers_nothing():

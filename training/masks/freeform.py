@@ -8,13 +8,21 @@ import numpy as np
 
 @dataclass(frozen=True)
 class FreeForm:
-    """Co-Mod's and MAT's free-form masks: small rectangles, large rectangles and brush strokes, fewer than so many each."""
+    """Co-Mod's and MAT's free-form masks: small rectangles, large rectangles and brush strokes, fewer than so many each.
+
+    Masks that are empty or full are drawn anew.
+    """
 
     small: int
     large: int
     brushes: int
 
     def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        while not 0 < (mask := self.draw(rng, size)).mean() < 1:
+            pass
+        return mask
+
+    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
         mask = np.zeros((size, size), np.uint8)
         for count, largest in ((self.small, size // 2), (self.large, size)):
             self.fill(rng, mask, count, largest)
@@ -57,4 +65,6 @@ FREE_FORM = {
     "comod": FreeForm(10, 5, 20),
     "mat-256": FreeForm(4, 2, 8),
     "mat-512": FreeForm(5, 3, 9),
+    "small-256": FreeForm(2, 2, 3),
+    "small-512": FreeForm(3, 2, 4),
 }

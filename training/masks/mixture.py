@@ -45,35 +45,48 @@ class Mixture:
         if (config.objects is None) == (config.ready is None):
             raise ValueError("masks: give either objects or ready")
         self.config = config
-        if config.ready:
-            self.draw = ReadyMade(config.ready, config.size)
+        self.ready = ReadyMade(config.ready, config.size) if config.ready else None
+        if self.ready:
             return
         shapes = CocoInstances if config.objects.endswith(".json") else MaskFolder
         self.objects = Objects(shapes(config.objects))
-        self.irregular = [IRREGULAR[name] for name in config.irregular]
+        sources = [[source[name] for name in config.irregular if name in source] for source in (LAMA, FREE_FORM)]
+        self.irregular = [source for source in sources if source]
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
-        """A mask (size, size) uint8 in {0, 1} whose patch ratio is within the config's limits."""
+        """A mask (size, size) uint8 in {0, 1} whose patch ratio is within the config's limits.
+
+        Its kind is drawn first: masks that are rejected are drawn anew, so that the shares stay the paper's.
+        """
         low, high = self.config.min_patch_ratio, self.config.max_patch_ratio
+        draw = self.ready or self.kind(rng)
         for _ in range(MAX_DRAWS):
-            mask = self.draw(rng)
+            mask = draw(rng)
             if low <= patch_ratio(mask) <= high:
                 return mask
         raise ValueError(
             f"none of {MAX_DRAWS} masks covers {low:.0%} to {high:.0%} of the patches; check {self.config}"
         )
 
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        family = self.config.family or FAMILIES[np.searchsorted(SHARES, rng.random(), side="right")]
+    def kind(self, rng: np.random.Generator) -> Callable[[np.random.Generator], np.ndarray]:
+        """What draws one of the kinds of masks, with the paper's shares; LaMa's and Co-Mod's are equally likely."""
+        size, family = (
+            self.config.size,
+            self.config.family or FAMILIES[np.searchsorted(SHARES, rng.random(), side="right")],
+        )
         if family == "regular":
-            return self.pick(rng, [rectangle, complement_rectangle])
+            generator = pick(rng, [rectangle, complement_rectangle])
+            return lambda rng: generator(rng, size)
+        irregular = pick(rng, pick(rng, self.irregular))
         if family == "irregular":
-            return self.pick(rng, self.irregular)
-        mask = self.objects(rng, self.config.size)
-        return mask | self.pick(rng, self.irregular) if rng.random() < 0.5 else mask
+            return lambda rng: irregular(rng, size)
+        if rng.random() < 0.5:
+            return lambda rng: self.objects(rng, size) | irregular(rng, size)
+        return lambda rng: self.objects(rng, size)
 
-    def pick(self, rng: np.random.Generator, generators: Sequence[Generator]) -> np.ndarray:
-        return generators[rng.integers(len(generators))](rng, self.config.size)
+
+def pick(rng: np.random.Generator, options: Sequence):
+    return options[rng.integers(len(options))]
 
 
 class ReadyMade:

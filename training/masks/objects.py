@@ -48,6 +48,8 @@ class MaskFolder(Sequence):
     def __getitem__(self, i: int) -> np.ndarray:
         if i not in self.cropped:
             self.cropped[i] = crop(read_mask(self.files[i]))
+            if not self.cropped[i].size:
+                raise ValueError(f"{self.files[i]} is black all over, expected an object in white; remove it")
         return self.cropped[i]
 
 
