@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .config import parse_command_line
-from .data import find_photos, read_photo
+from .data import find_photos, read_photo, twin_of
 from .frozen import load_frozen
 from .pictures import to_uint8
 from .sd import LatentDiffusion
@@ -56,7 +56,7 @@ def run(recipe: LatentAugmentRecipe) -> Path:
     for i, path in tqdm(
         photos[state.process_index :: state.num_processes], desc=out.name, unit="photo", dynamic_ncols=True
     ):
-        target = out / f"{path.stem}.jpg"
+        target = twin_of(out, str(path))
         photo = None if target.exists() else read_photo(path)
         if photo is None:
             continue

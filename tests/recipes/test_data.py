@@ -8,11 +8,12 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from training.data import DataConfig, Photos, find_photos
+from training.data import DataConfig, Photos, find_photos, twin_of
 from training.data.sources import open_source
 
 ROOT = Path(__file__).parents[2]
@@ -70,11 +71,34 @@ def test_folder_without_photos_is_an_error(tmp_path):
 
 def test_augmented_twin_is_cut_like_the_photo(photos, tmp_path):
     """The twin here is the photo itself, so every view of both must be the same."""
-    twins = shutil.copytree(photos, tmp_path / "twins")
+    twins = tmp_path / "twins"
+    twins.mkdir()
+    for photo in find_photos((str(photos),)):
+        shutil.copy(photo, twin_of(twins, str(photo)))
     config = DataConfig(folders=(str(photos),), size=32, native=True, augmented=str(twins))
     for i in range(8):
         sample = Photos(config, 0)[i]
         assert torch.equal(sample["image"], sample["augmented"])
+
+
+def test_photos_of_the_same_name_have_twins_of_their_own(tmp_path):
+    """As Places365's have, whose folders all begin with 00000001.jpg."""
+    names = [str(tmp_path / folder / "00000001.jpg") for folder in ("abbey", "airfield")]
+    assert twin_of(tmp_path, names[0]) != twin_of(tmp_path, names[1])
+
+
+def test_twin_of_another_size_is_left_out(photos, tmp_path):
+    photo = find_photos((str(photos),))[0]
+    listed = tmp_path / "one.txt"
+    listed.write_text(str(photo))
+    twin = twin_of(tmp_path, str(photo))
+    cv2.imwrite(str(twin), np.zeros((8, 8, 3), np.uint8))
+    assert "augmented" not in Photos(DataConfig(folders=(str(listed),), size=32, augmented=str(tmp_path)), 0)[0]
+
+
+def test_missing_folder_of_twins_is_an_error(photos, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"make it with training\.latent_augment"):
+        Photos(DataConfig(folders=(str(photos),), augmented=str(tmp_path / "twins")), 0)
 
 
 def pack(path: Path, names: list[Path]) -> None:

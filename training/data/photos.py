@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .sources import open_source, read_photo
+from .sources import open_source, read_photo, twin_of
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class DataConfig:
     native: bool = False  # crop `size` pixels as they are instead of a share of the photo
     tone: float = 0.0  # views are raised to a power from exp(-tone) to exp(tone): brighter, darker than the photos are
     cache: bool = False  # keep decoded photos in memory, for small sets
-    augmented: str | None = None  # folder of latent-augmented twins, named like the photos (training.latent_augment)
+    augmented: str | None = None  # folder of the photos' latent-augmented twins (training.latent_augment)
 
 
 def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
@@ -59,6 +59,8 @@ class Photos(Dataset):
         extend: Callable[[dict[str, Tensor], np.random.Generator, int], None] = lambda sample, rng, index: None,
     ):
         self.config, self.seed, self.extend = config, seed, extend
+        if config.augmented and not Path(config.augmented).is_dir():
+            raise FileNotFoundError(f"{config.augmented}: no such folder; make it with training.latent_augment")
         self.source = open_source(config.folders)
         self.decoded: dict[int, np.ndarray] = {}
         self.epoch, self.order = -1, np.empty(0)
@@ -94,10 +96,10 @@ class Photos(Dataset):
 
     def read(self, i: int) -> np.ndarray | None:
         photo = self.source.read(i)
-        twin = Path(self.config.augmented, Path(self.source.name(i)).stem + ".jpg") if self.config.augmented else None
-        if photo is None or twin is None or not twin.exists():
+        twin = read_photo(twin_of(self.config.augmented, self.source.name(i))) if self.config.augmented else None
+        if photo is None or twin is None or twin.shape != photo.shape:
             return photo
-        return np.concatenate([photo, read_photo(twin)], axis=2)  # one array, so that both get the same view
+        return np.concatenate([photo, twin], axis=2)  # one array, so that both get the same view
 
 
 def held_out(dataset: Dataset, count: int) -> dict[str, Tensor]:

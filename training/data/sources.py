@@ -59,6 +59,12 @@ def read_photo(path: Path) -> np.ndarray | None:
         return None
 
 
+def twin_of(folder: str | Path, name: str) -> Path:
+    """Where the latent-augmented twin of a photo lies; photos of the same name in other folders have others."""
+    path = Path(name).resolve()
+    return Path(folder, f"{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}.jpg")
+
+
 def decode_photo(data: bytes) -> np.ndarray | None:
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
@@ -151,7 +157,12 @@ class Shards:
         return path
 
     def cached(self, url: str) -> Path:
-        return self.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.tar"
+        """Where a shard's index and copy lie; a local file that is written anew gets new ones."""
+        key = url
+        if "://" not in url:
+            path = Path(url).resolve()
+            key = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+        return self.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.tar"
 
 
 def expand(pattern: str) -> list[str]:
