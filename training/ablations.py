@@ -28,7 +28,7 @@ def find(only: list[str] = []) -> list[Path]:
     unknown = sorted(set(only) - paths.keys())
     if unknown:
         raise ValueError(f"no ablation {', '.join(unknown)}, only {', '.join(paths)}")
-    wanted = {*only, *(name.replace("align-", "words-") for name in only)}
+    wanted = {*only, *(name.replace("align-", kind) for name in only for kind in ("mae-", "words-"))}
     return [path for name, path in paths.items() if not only or name in wanted]
 
 

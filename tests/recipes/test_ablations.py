@@ -25,9 +25,9 @@ CHANGED = {
     "align-predicted": {"substitution"},
     "align-reconstructed": {"substitution"},
     "align-pretrained": {"mae", "init"},
-    "decoder-condition": {"jitter", "augmented_share"},
-    "decoder-colour": {"augmented_share"},
-    "decoder-latent": {"jitter"},
+    "decoder-condition": {"jitter", "augmented_share", "estimated_share"},
+    "decoder-colour": {"augmented_share", "estimated_share"},
+    "decoder-latent": {"jitter", "estimated_share"},
 }
 
 
@@ -68,6 +68,24 @@ def test_benchmarks_ask_for_weights_that_are_trained():
         for method in config.read(Benchmark, path).methods:
             asked |= set(method.diffusion.files())
     assert asked == made | shipped
+
+
+@pytest.mark.parametrize(
+    "name, colour, latent", [("condition", False, False), ("colour", True, False), ("latent", False, True)]
+)
+def test_decoders_see_only_the_corruption_of_their_name(name, colour, latent):
+    ours = read(f"decoder-{name}")
+    assert any(asdict(ours.jitter).values()) is colour
+    assert bool(ours.augmented_share) is latent
+    assert ours.estimated_share == 0
+
+
+def test_pretrained_alignment_brings_its_mae():
+    assert [path.stem for path in ablations.find(["align-pretrained"])] == [
+        "mae-pretrained",
+        "words-pretrained",
+        "align-pretrained",
+    ]
 
 
 def test_some_can_be_picked():
