@@ -18,14 +18,14 @@ from PIL import Image
 from sklearn.cluster import BisectingKMeans
 from tqdm.auto import tqdm
 
-from ..config import parse_command_line
+from ..config import ConfigError, parse_command_line
 from ..data import find_photos
 from ..masks import MaskConfig, Mixture
 from .coco import Foregrounds
 from .features import FeatureCache
 from .hashes import sha256
 from .networks import NETWORKS
-from .pairs import DOMAINS, centre_crop, crop_box, read_picture
+from .pairs import DOMAINS, PER_DOMAIN, centre_crop, crop_box, read_picture
 
 MIN_HOLE = 0.05  # share of the photo that the foreground must leave of a hole
 MIN_WHOLE = 0.5  # share of such a hole that must be one piece
@@ -51,8 +51,13 @@ class MisatoRecipe:
 
     @property
     def folders(self) -> dict[str, str]:
-        """Domain -> folder of photos, of those that are given."""
-        return {domain: folder for domain in DOMAINS if (folder := getattr(self, domain))}
+        """Domain -> folder of photos, of those that are given; at 1024 pixels there is no background."""
+        domains = DOMAINS[:3] if self.size == 1024 else DOMAINS
+        return {domain: folder for domain in domains if (folder := getattr(self, domain))}
+
+    def __post_init__(self):
+        if self.count > PER_DOMAIN:
+            raise ConfigError(f"count is {self.count}, expected {PER_DOMAIN} or less: a pair's number tells its domain")
 
 
 def nearest_to_centres(features: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
@@ -102,7 +107,7 @@ def choose(recipe: MisatoRecipe, extract: Callable[[Sequence[Path]], np.ndarray]
         if recipe.normalize:
             features = features / np.linalg.norm(features, axis=1, keepdims=True)
         for i, members in enumerate(nearest_to_centres(features, recipe.count, recipe.seed)):
-            number = DOMAINS.index(domain) * recipe.count + i
+            number = DOMAINS.index(domain) * PER_DOMAIN + i  # the number tells the domain
             for member in members:
                 photo, file = read_picture(files[member]), files[member]
                 foreground = foregrounds.crop(file.name, photo.shape[:2], recipe.size) if foregrounds else None
@@ -131,7 +136,8 @@ def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
     for kind in ("image", "mask"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     foregrounds = Foregrounds(recipe.coco) if recipe.coco else None
-    for entry in tqdm(manifest, desc="write", unit="photo", dynamic_ncols=True):
+    entries = [entry for entry in manifest if entry["domain"] in recipe.folders]
+    for entry in tqdm(entries, desc="write", unit="photo", dynamic_ncols=True):
         file = Path(recipe.folders[entry["domain"]], entry["file"])
         if (found := sha256(file)) != entry["sha256"]:
             raise ValueError(f"{file} has SHA-256 {found}, not the manifest's {entry['sha256']}; it is another photo")

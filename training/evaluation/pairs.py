@@ -10,7 +10,8 @@ import numpy as np
 from ..data import find_photos, read_photo
 from ..masks import MaskConfig, Mixture
 
-DOMAINS = ("outdoor", "indoor", "building", "background")  # of MISATO, 500 pairs each, in this order
+DOMAINS = ("outdoor", "indoor", "building", "background")  # of MISATO, in this order
+PER_DOMAIN = 500  # pairs
 MAX_DRAWS = 1000
 
 
@@ -66,7 +67,9 @@ class Misato(Sequence):
     def __getitem__(self, i: int) -> Pair:
         file = self.files[i]
         mask = self.folder / "mask" / (f"00{file.name}" if self.size == 1024 else file.name)
-        return check(Pair(file.stem, DOMAINS[int(file.stem) // 500], read_picture(file), read_mask(mask)), self.size)
+        return check(
+            Pair(file.stem, DOMAINS[int(file.stem) // PER_DOMAIN], read_picture(file), read_mask(mask)), self.size
+        )
 
 
 class Photos(Sequence):

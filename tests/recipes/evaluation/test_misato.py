@@ -51,7 +51,7 @@ def mean_colour(files) -> np.ndarray:
 def test_photos_nearest_to_the_centres_are_chosen(recipe):
     run(recipe, mean_colour)
     manifest = json.loads(Path(recipe.out, "manifest.json").read_text())
-    assert [entry["name"] for entry in manifest] == ["0000", "0001", "0002", "0009", "0010", "0011"]
+    assert [entry["name"] for entry in manifest] == ["0000", "0001", "0002", "1500", "1501", "1502"]
     for domain, folder in recipe.folders.items():
         chosen = {entry["file"] for entry in manifest if entry["domain"] == domain}
         expected = set()
@@ -69,6 +69,7 @@ def test_written_set_reads_as_published(recipe):
     assert [pair.name for pair in pairs] == list(manifest)
     for pair in pairs:
         entry = manifest[pair.name]
+        assert pair.domain == entry["domain"]
         assert entry["crop"] == [10, 0, 80]
         assert set(np.unique(pair.mask)) == {0, 255}
         assert (pair.mask > 0).mean() == pytest.approx(entry["hole"], abs=1e-4)
@@ -76,9 +77,15 @@ def test_written_set_reads_as_published(recipe):
         assert pair.image[0, 0].tolist() == list(photo.getpixel((10, 0)))
 
 
+def test_1024_pixels_come_from_the_same_manifest_without_background(recipe):
+    run(recipe, mean_colour)
+    run(replace(recipe, size=1024, masks=replace(recipe.masks, size=1024)), mean_colour)
+    assert [pair.name for pair in open_pairs(PairsConfig(misato=recipe.out, size=1024))] == ["0000", "0001", "0002"]
+
+
 def test_no_background_hole_covers_an_object(recipe):
     run(recipe, mean_colour)
-    for number in range(3 * COUNT, 4 * COUNT):
+    for number in range(1500, 1500 + COUNT):
         mask = np.asarray(Image.open(Path(recipe.out, str(SIZE), "mask", f"{number:04d}.png"))) > 0
         assert not mask[:, : SIZE * 30 // 80].any()  # 40 pixels of the photo less the 10 cropped
         assert mask.mean() >= MIN_HOLE
