@@ -3,6 +3,7 @@
 python -m training.align training/configs/miniature/align.yaml
 """
 
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,23 +101,26 @@ class NoiseSampler:
 
 
 def train(recipe: AlignRecipe) -> Alignment:
+    if not recipe.run.dry_run:
+        return train_on(recipe, [config for config in (recipe.latents, recipe.validation) if config])
+    with tempfile.TemporaryDirectory() as folder:  # one batch of latents, which no real run shall find
+        return train_on(recipe, [replace(recipe.latents, out=folder, count=recipe.run.batch_size)])
+
+
+def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
+    """Trains on the first of `latents`, and validates on the last."""
     torch.manual_seed(recipe.run.seed)
     base = load_frozen(recipe.base)
     device = PartialState().device
-    latents = [
-        replace(config, count=recipe.run.batch_size) if recipe.run.dry_run else config
-        for config in (recipe.latents, recipe.validation)
-        if config
-    ]
     for config in latents:
         build_latents(config, base.to(device).encode, device)
     if recipe.run.precision == "bf16":
         base.unet.to(torch.bfloat16)  # frozen, so there is nothing to lose in its weights
     if recipe.checkpointing:
         base.unet.enable_gradient_checkpointing()
-    mae = checkpoints.load(recipe.mae)["mae"].build(dtype=torch.float32).requires_grad_(False)
+    mae = checkpoints.load_part(recipe.mae, "mae").build(dtype=torch.float32).requires_grad_(False)
     if recipe.init:
-        part = checkpoints.load(recipe.init)["alignment"]
+        part = checkpoints.load_part(recipe.init, "alignment")
         if part.config != recipe.model:
             raise ConfigError(f"init: {recipe.init} has the shape {part.config}, but model is {recipe.model}")
         alignment = part.build(dtype=torch.float32)
@@ -140,8 +144,8 @@ def train(recipe: AlignRecipe) -> Alignment:
             rows.append(base.decode(latent))
         save_rows(path, [*rows, image])
 
-    def export(trained: Alignment) -> None:
-        checkpoints.save(Path(recipe.run.out) / "alignment.safetensors", {"alignment": trained})
+    def export(trained: Alignment, folder: Path) -> None:
+        checkpoints.save(folder / "alignment.safetensors", {"alignment": trained})
 
     validation = {"loss": held_out_samples} if recipe.validation else {}
     return fit(recipe.run, objective, dataset, sample, validation, export)

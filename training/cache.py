@@ -5,10 +5,13 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
+
+from .claim import claim
 
 SHARD = 512  # samples per file
 
@@ -20,19 +23,22 @@ def build_cache(
     compute: Callable[[dict[str, Tensor]], dict[str, Tensor]],
     batch_size: int,
     workers: int,
+    description: dict,
 ) -> Path:
     """Writes `compute(batch)` for the first `count` samples of `dataset` into shards; finished shards are kept.
 
-    Several processes share the work.
+    `description` says of what the samples are. Several processes share the work. Raises ConfigError where the folder
+    holds samples of something else.
     """
     folder, state = Path(folder), PartialState()
-    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, description)
     starts = range(0, count, SHARD)[state.process_index :: state.num_processes]
-    with tqdm(total=len(starts) * SHARD, desc=folder.name, unit="sample", dynamic_ncols=True) as bar:
+    total = sum(min(SHARD, count - start) for start in starts)
+    with tqdm(total=total, desc=folder.name, unit="sample", dynamic_ncols=True) as bar:
         for start in starts:
             stop = min(start + SHARD, count)
             path = folder / f"{start:07d}.safetensors"
-            if not path.exists():
+            if rows(path) < stop - start:
                 loader = DataLoader(dataset, batch_size, sampler=range(start, stop), num_workers=workers)
                 with torch.inference_mode():
                     batches = [compute(batch) for batch in loader]
@@ -43,6 +49,14 @@ def build_cache(
             bar.update(stop - start)
     state.wait_for_everyone()
     return folder
+
+
+def rows(path: Path) -> int:
+    """Samples in a shard; 0 where there is none."""
+    if not path.exists():
+        return 0
+    with safe_open(path, framework="pt") as file:
+        return file.get_slice(next(iter(file.keys()))).get_shape()[0]
 
 
 class Cached:

@@ -11,7 +11,7 @@
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,13 @@ from asuka_modules import checkpoints
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from . import metrics
+from .claim import claim
 from .config import ConfigError, load, read
 from .data import DataConfig, find_photos, random_view, read_photo
 from .evaluation import benchmark
 from .evaluation.benchmark import Benchmark
 from .evaluation.comfyui import ComfyUIError
+from .evaluation.hashes import sha256
 from .frozen import load_frozen
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
@@ -98,7 +100,7 @@ class Methods:
             name: part.build(device=device, dtype=torch.float32) for name, part in parts.items()
         }
         if recipe.spl:
-            self.networks["spl"] = checkpoints.load(recipe.spl)["spl"].build(device=device, dtype=torch.float32)
+            self.networks["spl"] = checkpoints.load_part(recipe.spl, "spl").build(device=device, dtype=torch.float32)
 
     @torch.inference_mode()
     def results(self, case: Case) -> dict[str, Tensor]:
@@ -144,7 +146,9 @@ def measure(case: Case, results: Tensor) -> dict[str, float]:
 
 def run(recipe: EvaluateRecipe) -> dict:
     out = Path(recipe.out)
-    out.mkdir(parents=True, exist_ok=True)
+    settings = {key: value for key, value in asdict(recipe).items() if key not in ("out", "count")}
+    weights = {path: sha256(Path(path)) for path in (recipe.base, recipe.bundle, recipe.spl) if path}
+    claim(out, {**settings, "weights": weights})
     photos = find_photos((recipe.photos,))
     if len(photos) < recipe.count:
         raise ValueError(f"{recipe.photos} has {len(photos)} photos, fewer than count, {recipe.count}")
@@ -166,7 +170,7 @@ def run(recipe: EvaluateRecipe) -> dict:
             with log.open("a") as file:
                 file.write(json.dumps(done[-1]) + "\n")
     save_rows(out / "examples.png", [torch.cat(row) for row in zip(*examples, strict=True)])
-    summary = summarize(done)
+    summary = summarize(done[: recipe.count])
     (out / "results.json").write_text(json.dumps(summary, indent=2) + "\n")
     (out / "results.md").write_text(table(summary, recipe))
     return summary

@@ -1,7 +1,7 @@
 """Latents of photos and masks, encoded once: the alignment's and the U-Net's steps are then the U-Net and nothing else."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,8 @@ def build_latents(config: LatentsConfig, encode: Callable[[Tensor], Tensor], dev
         tensors = {"latent": latent, "masked_latent": masked_latent, "mask": cells, "colours": colours}
         return {key: value.half().cpu() for key, value in tensors.items()}
 
-    return build_cache(config.out, views(config), config.count, compute, config.batch_size, config.workers)
+    description = {"data": asdict(config.data) | {"cache": None}, "masks": asdict(config.masks)}
+    return build_cache(config.out, views(config), config.count, compute, config.batch_size, config.workers, description)
 
 
 class Encoded(Dataset):

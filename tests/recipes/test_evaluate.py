@@ -1,6 +1,7 @@
 """The evaluation runs, continues, and compares the prior from SPL where SPL is given."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from asuka_modules.spl import SPLConfig, SPLGenerator
 from training import evaluate
 from training.base.checkpoint import save_base
 from training.base.unet import DescribedUNet
+from training.config import ConfigError
 from training.masks import MaskConfig
 
 
@@ -50,5 +52,12 @@ def test_every_method_gets_its_column(photos, masks, tmp_path, with_spl):
     assert all(name in (tmp_path / "out" / "results.md").read_text() for name in names)
     rows = [json.loads(line) for line in (tmp_path / "out" / "images.jsonl").read_text().splitlines()]
     assert all(set(row) == names | {"photo"} for row in rows)
+    assert evaluate.run(replace(recipe, count=1))["images"] == 1
+    with pytest.raises(ConfigError, match="was made with other settings"):
+        evaluate.run(replace(recipe, steps=3))
+    torch.nn.init.zeros_(networks["decoder"].decoder.conv_out.weight)
+    checkpoints.save(tmp_path / "bundle.safetensors", networks)
+    with pytest.raises(ConfigError, match="was made with other settings"):
+        evaluate.run(recipe)
     if with_spl:
         assert rows[0]["ASUKA, prior from SPL"] != rows[0]["ASUKA"]

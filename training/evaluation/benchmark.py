@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..claim import claim
 from ..export import commit
 from .comfyui import ComfyUIConfig
 from .compare import compare, fid_difference, read_images
@@ -89,15 +90,6 @@ def describe(config: MethodConfig, method: Method, recipe: Benchmark) -> dict:
     """All that a method's pictures depend on. Not how many pairs and seeds: more can be asked for later."""
     pairs = asdict(replace(recipe.pairs, count=None))
     return {"method": asdict(config), "weights": method.weights, "pairs": pairs, "seed": recipe.seed}
-
-
-def claim(folder: Path, description: dict) -> None:
-    """Notes what a folder of results is of. Raises ValueError where it holds those of something else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    note, description = folder / "method.json", json.dumps(description, indent=2) + "\n"
-    if note.exists() and note.read_text() != description:
-        raise ValueError(f"{folder} holds results of other settings ({note.name}); remove it, or choose another out")
-    note.write_text(description)
 
 
 def answer(name: str, method: Method, pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:

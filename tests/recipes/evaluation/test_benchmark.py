@@ -113,7 +113,7 @@ def test_results_of_other_settings_are_not_mixed(bench, monkeypatch, capsys):
     bench.config["pairs"]["photos"] = str(bench.folder / "photos")
     with pytest.raises(SystemExit):
         command(bench, monkeypatch)
-    assert "holds results of other settings (method.json); remove it" in capsys.readouterr().err
+    assert "was made with other settings (made_of.json); remove it" in capsys.readouterr().err
 
 
 def test_results_of_other_weights_are_not_mixed(bench, monkeypatch, capsys):
@@ -124,7 +124,7 @@ def test_results_of_other_weights_are_not_mixed(bench, monkeypatch, capsys):
     )
     with pytest.raises(SystemExit):
         command(bench, monkeypatch)
-    assert "holds results of other settings" in capsys.readouterr().err
+    assert "was made with other settings" in capsys.readouterr().err
 
 
 def test_no_method_sees_what_is_under_the_hole():
