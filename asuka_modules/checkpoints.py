@@ -111,6 +111,14 @@ def load(path: str | os.PathLike) -> dict[str, Part]:
     return {part.name: part}
 
 
+def load_part(path: str | os.PathLike, name: str) -> Part:
+    """One part of a file. Raises as `load` does, and CheckpointError for a file without it."""
+    parts = load(path)
+    if name not in parts:
+        raise CheckpointError(f"{path}: holds no {name}, only {', '.join(parts)}")
+    return parts[name]
+
+
 def looks_like_pickle(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) in (b"PK", b"\x80\x02")  # PyTorch's zip archives, and its older plain pickles

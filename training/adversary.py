@@ -37,8 +37,11 @@ def judge_fixed(discriminator: nn.Module, image: Tensor) -> Tensor:
     return functional_call(discriminator, state, image)
 
 
-def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
-    """Ratio of the two losses' gradients at the decoder's last weight, at most 10,000."""
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, values: int) -> Tensor:
+    """Ratio of the two losses' gradients at the decoder's last weight.
+
+    The published limit, 10,000, is for a reconstruction loss that is summed over an image's `values`; ours is their mean.
+    """
     gradients = (torch.autograd.grad(loss, last_layer, retain_graph=True)[0] for loss in (reconstruction, adversarial))
     a, b = (gradient.norm() for gradient in gradients)
-    return (a / (b + 1e-4)).clamp(0, 1e4).detach()
+    return (a / (b + 1e-4)).clamp(0, 1e4 / values).detach()

@@ -13,7 +13,7 @@ def card(title: str, parts: dict[str, Path], info: dict[str, str]) -> str:
     """Markdown: one row per part, the figures of its run where the file still lies in the run's folder; then `info`."""
     rows = [COLUMNS, ["---"] * len(COLUMNS)]
     for name, path in parts.items():
-        size = sum(tensor.numel() for tensor in checkpoints.load(path)[name].state_dict.values())
+        size = sum(tensor.numel() for tensor in checkpoints.load_part(path, name).state_dict.values())
         rows.append([name, f"{size / 1e6:.2f} M", *run_figures(path.parent)])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     facts = "\n".join(f"- {key}: {value}" for key, value in info.items())

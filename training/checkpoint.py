@@ -1,4 +1,4 @@
-"""Training state on disk: written atomically, the newest few and the best kept."""
+"""Training state on disk: written atomically, the newest few kept."""
 
 import os
 from pathlib import Path
@@ -53,17 +53,6 @@ def save_checkpoint(out: Path, step: int, trained: nn.Module, optimizer, average
     write(out / f"step-{step:07d}.pt", state)
     for old in sorted(out.glob("step-*.pt"))[:-keep]:
         old.unlink()
-
-
-def save_best(out: Path, step: int, trained: nn.Module, loss: float) -> None:
-    """Writes best.pt, the weights of the lowest validation loss so far, unless there is a better one."""
-    if loss < best_loss(out):
-        write(out / "best.pt", {"step": step, "trained": trained.state_dict(), "validation_loss": loss})
-
-
-def best_loss(out: Path) -> float:
-    path = out / "best.pt"
-    return torch.load(path, map_location="cpu", weights_only=True)["validation_loss"] if path.exists() else float("inf")
 
 
 def write(path: Path, state: dict) -> None:

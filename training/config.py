@@ -27,8 +27,11 @@ def read(cls: type, path: str | Path, overrides: list[str] = []):
             raise ConfigError(f"--set {override}: expected dotted.key=value")
         target, *parents, last = values, *key.split(".")
         for parent in parents:
-            target = target[int(parent)] if isinstance(target, list) else target.setdefault(parent, {})
-        target[int(last) if isinstance(target, list) else last] = yaml.safe_load(value)
+            if isinstance(target, dict | list):
+                target = target[int(parent)] if isinstance(target, list) else target.setdefault(parent, {})
+        if not isinstance(target, dict | list):
+            raise ConfigError(f"--set {override}: {'.'.join(parents)} is {target!r}, which has no parts")
+        target[int(last) if isinstance(target, list) else last] = parse(value, f"--set {override}")
     problems: list[str] = []
     config = build(cls, values, "", problems)
     if problems:
@@ -37,10 +40,17 @@ def read(cls: type, path: str | Path, overrides: list[str] = []):
 
 
 def load(path: Path) -> dict:
-    values = yaml.safe_load(path.read_text()) or {}
+    values = parse(path.read_text(), str(path)) or {}
     if isinstance(values, dict) and "extends" in values:
         values = merge(load(path.parent / values.pop("extends")), values)
     return values
+
+
+def parse(text: str, where: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def merge(below: dict, above: dict) -> dict:
@@ -65,7 +75,13 @@ def build(cls: type, values: object, where: str, problems: list[str]):
             arguments[field.name] = convert(hints[field.name], values[field.name], f"{where}{field.name}", problems)
         elif field.default is MISSING and field.default_factory is MISSING:
             problems.append(f"missing key {where}{field.name}")
-    return None if problems else cls(**arguments)
+    if problems:
+        return None
+    try:
+        return cls(**arguments)
+    except ConfigError as error:
+        problems.append(str(error))
+        return None
 
 
 def convert(hint: object, value: object, where: str, problems: list[str]):
@@ -79,6 +95,8 @@ def convert(hint: object, value: object, where: str, problems: list[str]):
                 convert(h, v, f"{where}[{i}]", problems) for i, (h, v) in enumerate(zip(inner, value, strict=True))
             )
     elif origin is typing.Literal:
+        if value is False and "no" in arguments:  # YAML's own reading of a bare no
+            return "no"
         if value in arguments:
             return value
     elif origin is types.UnionType:

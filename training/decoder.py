@@ -49,15 +49,15 @@ class DecoderRecipe:
     masks: MaskConfig
     run: RunConfig
     model: DecoderConfig = BASE
-    init: str | None = (
-        None  # weights to start from; "base": the base model's own VAE decoder, and a new condition encoder
-    )
+    init: str | None = None  # weights to start from, of their own shape; "base": the base's VAE decoder in `model`'s
     jitter: Jitter = Jitter()
     augmented_share: float = 0.5  # of photos replaced by their latent-augmented twin (data.augmented)
     hole_share: float = 0.0  # of images corrupted in the hole alone, as where the sampler keeps what is known
     estimated_share: float = 0.0  # of images whose latent is the U-Net's estimate from noise, as wrong as a sample
     timesteps: tuple[int, int] = (500, 950)  # of that noise, uniform, ends included
-    unconditional_share: float = 0.1  # of images decoded without any known pixel
+    unconditional_share: float = (
+        0.1  # of images decoded without any known pixel; Asymmetric VQGAN: 0.5, for text-to-image
+    )
     perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded
     adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
     adversarial_start: int = 0  # step; the published config's 50,001 would never come
@@ -80,7 +80,7 @@ class DecoderObjective(Objective):
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         image = batch["image"]
         with torch.no_grad():
-            latent = self.base.encode(batch["corrupted"])
+            latent = self.base.encode(batch["corrupted"], batch["posterior"])
             if self.recipe.estimated_share:
                 latent = torch.where(batch["estimated"][:, None, None, None], self.estimate(latent, batch), latent)
             latent = latent / SCALE
@@ -90,7 +90,7 @@ class DecoderObjective(Objective):
         if self.recipe.perceptual_weight:
             values["lpips"] = self.perceptual(decoded * 2 - 1, image * 2 - 1).mean()
             loss = loss + self.recipe.perceptual_weight * values["lpips"]
-        if self.recipe.adversarial_weight:
+        if self.recipe.adversarial_weight and torch.is_grad_enabled():  # its weight is a ratio of gradients
             loss = loss + self.adversarial(loss, decoded * 2 - 1, image * 2 - 1, batch["adversarial"], values)
         return loss, {key: value.detach() for key, value in values.items()}
 
@@ -107,7 +107,7 @@ class DecoderObjective(Objective):
         """The decoder's and the discriminator's terms; both zero before `adversarial_start`."""
         discriminator = self.trained["discriminator"]
         generator_loss = -judge_fixed(discriminator, fake).mean()
-        weight = adaptive_weight(loss, generator_loss, self.trained["decoder"].decoder.conv_out.weight)
+        weight = adaptive_weight(loss, generator_loss, self.trained["decoder"].decoder.conv_out.weight, fake[0].numel())
         values["discriminator"] = hinge_loss(discriminator(real), discriminator(fake.detach()))
         active = active.float().mean()
         return active * (self.recipe.adversarial_weight * weight * generator_loss + values["discriminator"])
@@ -141,10 +141,11 @@ class Corruption:
         if rng.random() < self.recipe.hole_share:
             corrupted = torch.where(mask > 0.5, corrupted, sample["image"])
         sample["mask"], sample["corrupted"] = mask, corrupted
+        cells = [side // CELL for side in mask.shape[-2:]]
+        sample["posterior"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
         if self.recipe.estimated_share:
             sample["estimated"] = torch.tensor(rng.random() < self.recipe.estimated_share)
             sample["timestep"] = torch.tensor(rng.integers(*self.recipe.timesteps, endpoint=True))
-            cells = [side // CELL for side in mask.shape[-2:]]
             sample["noise"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
         step = index // self.recipe.run.batch_size
         sample["adversarial"] = torch.tensor(step >= self.recipe.adversarial_start)
@@ -177,9 +178,11 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
         decoder = HarmonizingDecoder(recipe.model)
         init_trunk(decoder, base.autoencoder)
     elif recipe.init:
-        decoder = checkpoints.load(recipe.init)["decoder"].build(dtype=torch.float32)
+        decoder = checkpoints.load_part(recipe.init, "decoder").build(dtype=torch.float32)
     else:
         decoder = HarmonizingDecoder(recipe.model)
+    if recipe.init and decoder.config.post_quant_conv:
+        decoder.post_quant_conv.requires_grad_(False)  # the VAE's own, like its encoder
     dataset = Photos(recipe.data, recipe.run.seed, Corruption(recipe))
     data = replace(recipe.data, folders=recipe.validation or recipe.data.folders)
     held_out_photos = Photos(data, recipe.run.seed, Corruption(recipe))
@@ -193,8 +196,8 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
         rows = [image * (1 - mask) + x * mask for x in (stock, harmonized)]
         save_rows(path, [corrupted, *rows, harmonized, image])
 
-    def export(trained: nn.ModuleDict) -> None:
-        checkpoints.save(Path(recipe.run.out) / "decoder.safetensors", {"decoder": trained["decoder"]})
+    def export(trained: nn.ModuleDict, folder: Path) -> None:
+        checkpoints.save(folder / "decoder.safetensors", {"decoder": trained["decoder"]})
 
     validation = {"loss": held_out_photos} if recipe.validation else {}
     return fit(recipe.run, DecoderObjective(decoder, base, recipe), dataset, sample, validation, export)["decoder"]

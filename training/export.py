@@ -21,12 +21,7 @@ def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str
 
     Raises CheckpointError for a file without its part.
     """
-    networks = {}
-    for name, path in parts.items():
-        found = checkpoints.load(path)
-        if name not in found:
-            raise checkpoints.CheckpointError(f"{path}: holds no {name}, only {', '.join(found)}")
-        networks[name] = found[name].build(dtype=torch.float32)
+    networks = {name: checkpoints.load_part(path, name).build(dtype=torch.float32) for name, path in parts.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     info = {**info, "commit": commit()}
     checkpoints.save(out, networks, info, dtype)

@@ -23,12 +23,9 @@ class Log:
         self.every = run["log_every"]
         if start < self.steps or not (out / "run.json").exists():  # a finished run keeps what it was computed on
             (out / "run.json").write_text(json.dumps({**run, "hardware": hardware(processes)}, indent=2) + "\n")
-        rows = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
-            self.path.unlink()
-        self.write(rows)
+        self.validations = out / "validation.csv"
+        for path in (self.path, self.validations):
+            trim(path, start)
         self.board = None
         if importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
@@ -50,31 +47,25 @@ class Log:
         self.bar.set_postfix(
             loss=f"{row['loss']:.4g}", images=f"{row['images_per_second']:.3g}/s", memory=f"{memory() / 2**30:.1f}GiB"
         )
-        self.write([{"step": step, **{key: f"{value:.6g}" for key, value in row.items()}}])
+        write(self.path, [{"step": step, **{key: f"{value:.6g}" for key, value in row.items()}}])
         self.scalars(step, row)
         self.pending = []
         self.since, self.since_step = time.monotonic(), step
 
-    def validation(self, step: int, values: dict[str, float]) -> None:
-        """Shows validation losses and appends them to validation.csv."""
+    def validation(self, step: int, values: dict[str, float]) -> bool:
+        """Shows validation losses and appends them to validation.csv; whether their mean is the lowest so far."""
+        best = min((sum(row.values()) for row in self.validated()), default=float("inf"))
         self.bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
-        path = self.path.with_name("validation.csv")
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerows([["step", *values]] * new + [[step, *values.values()]])
+        write(self.validations, [{"step": step, **values}])
         self.scalars(step, {f"validation/{key}": value for key, value in values.items()})
         self.since = time.monotonic()
+        return sum(values.values()) < best
 
-    def write(self, rows: list[dict]) -> None:
-        if not rows:
-            return
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+    def validated(self) -> list[dict[str, float]]:
+        if not self.validations.exists():
+            return []
+        with self.validations.open(newline="") as file:
+            return [{k: float(v) for k, v in row.items() if k != "step"} for row in csv.DictReader(file)]
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         for key, value in values.items() if self.board else ():
@@ -84,6 +75,27 @@ class Log:
         self.bar.close()
         if self.board:
             self.board.close()
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    """Appends rows to a table, which then begins with their names."""
+    if not rows:
+        return
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def trim(path: Path, start: int) -> None:
+    """Drops the rows of a table that were written after step `start`."""
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
+        path.unlink()
+        write(path, rows)
 
 
 def hardware(processes: int) -> str:

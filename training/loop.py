@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from . import dry_run
-from .checkpoint import Average, Averaged, load_checkpoint, save_best, save_checkpoint
+from .checkpoint import Average, Averaged, load_checkpoint, save_checkpoint
+from .config import ConfigError
 from .log import Log
 
 
@@ -47,6 +48,15 @@ class RunConfig:
     keep: int = 2  # checkpoints
     dry_run: bool = False  # tell what the run would take, and stop
 
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "sample_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"run.{name} is {getattr(self, name)}, expected 1 or more")
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"run.batch_size is {self.batch_size}, expected a multiple of run.accumulate, {self.accumulate}"
+            )
+
 
 class Objective(nn.Module):
     """A recipe's loss: `forward(batch)` -> (loss, {name: value to log}). `trained` is what the recipe produces."""
@@ -74,13 +84,14 @@ def fit(
     dataset: Dataset,
     sample: Callable[[nn.Module, Path], None] | None = None,
     validation: Mapping[str, Dataset] = {},
-    export: Callable[[nn.Module], None] | None = None,
+    export: Callable[[nn.Module, Path], None] | None = None,
 ) -> nn.Module:
     """Trains `objective.trained` for `run.steps` optimizer steps, resuming what `run.out` holds, and returns it.
 
-    `sample(trained, path)` draws a picture of the current state into `path`; `validation` holds named sets of
-    samples of other photos, whose mean loss decides which weights are kept as best.pt. The returned network holds the averaged weights if the
-    run keeps any. Raises FloatingPointError at the first loss that is not finite, OSError where the disk is full; the
+    `sample(trained, path)` draws a picture of the current state into `path`; `export(trained, folder)` writes the weights,
+    in the end into `run.out`, and into `best` in it whenever the mean loss over `validation`, named sets of samples of
+    other photos, is the lowest so far. The returned network holds the averaged weights if the run keeps any. Raises
+    FloatingPointError at the first loss that is not finite, OSError where the disk is full; the
     last checkpoint is untouched by either.
     """
     accelerator = Accelerator(
@@ -89,6 +100,10 @@ def fit(
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         step_scheduler_with_optimizer=False,
     )
+    if run.batch_size // run.accumulate % accelerator.num_processes:
+        raise ConfigError(
+            f"run.batch_size / run.accumulate is {run.batch_size // run.accumulate}, expected a multiple of the {accelerator.num_processes} processes"
+        )
     main, out = accelerator.is_main_process, Path(run.out)
     parameters = [p for p in objective.trained.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=run.lr, betas=run.betas, weight_decay=run.weight_decay)
@@ -134,8 +149,6 @@ def fit(
         log.step(step, values, grad_norm, lr_at(step - 1, run))
         values = []
         last = step == run.steps
-        if step % run.save_every == 0 or last:
-            save_checkpoint(out, step, objective.trained, optimizer, average, run.keep)
         if sample and (step % run.sample_every == 0 or last):
             path = out / "samples" / f"{step:07d}.png"
             path.parent.mkdir(exist_ok=True)
@@ -146,14 +159,17 @@ def fit(
                 losses = {
                     name: validate(run, objective, samples, accelerator.device) for name, samples in validation.items()
                 }
-            log.validation(step, losses)
-            save_best(out, step, trained, sum(losses.values()) / len(losses))
+                if log.validation(step, losses) and export:
+                    (out / "best").mkdir(exist_ok=True)
+                    export(trained, out / "best")
+        if step % run.save_every == 0 or last:  # after all that a run that goes on from here must not repeat
+            save_checkpoint(out, step, objective.trained, optimizer, average, run.keep)
     if log:
         log.close()
     if average:
         objective.trained.load_state_dict(average.weights)
     if main and export:
-        export(objective.trained)
+        export(objective.trained, out)
     accelerator.wait_for_everyone()
     return objective.trained
 

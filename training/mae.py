@@ -73,7 +73,7 @@ class HoleSampler:
 def train(recipe: MAERecipe) -> MAE:
     torch.manual_seed(recipe.run.seed)
     if recipe.init:
-        mae = checkpoints.load(recipe.init)["mae"].build(dtype=torch.float32)
+        mae = checkpoints.load_part(recipe.init, "mae").build(dtype=torch.float32)
     else:
         mae = MAE(recipe.model)
         mae.init_weights()
@@ -92,8 +92,8 @@ def train(recipe: MAERecipe) -> MAE:
         picture = trained.reconstruct(trained.decoder_stream(image, mask))
         save_rows(path, [image * (1 - mask) + mask / 2, picture, image * (1 - mask) + picture * mask, image])
 
-    def export(trained: MAE) -> None:
-        checkpoints.save(Path(recipe.run.out) / "mae.safetensors", {"mae": trained})
+    def export(trained: MAE, folder: Path) -> None:
+        checkpoints.save(folder / "mae.safetensors", {"mae": trained})
 
     validation = by_family if recipe.validation else {}
     return fit(recipe.run, MAEObjective(mae), photos(None, recipe.data.folders), sample, validation, export)

@@ -47,10 +47,14 @@ class LatentDiffusion(nn.Module):
         self.register_buffer("empty_context", empty_context.detach())
         self.register_buffer("alpha_bar", noise_schedule())
 
-    def encode(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> latent (B, 4, H / 8, W / 8) as the U-Net sees it; a VAE's mean."""
+    def encode(self, image: Tensor, noise: Tensor | float = 0.0) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> latent (B, 4, H / 8, W / 8) as the U-Net sees it.
+
+        A VAE's mean, or with normal `noise` of the latent's shape a sample of its posterior.
+        """
         if isinstance(self.autoencoder, AutoencoderKL):
-            return self.autoencoder.encode(image * 2 - 1).latent_dist.mode() * SCALE
+            posterior = self.autoencoder.encode(image * 2 - 1).latent_dist
+            return (posterior.mean + posterior.std * noise) * SCALE
         return self.autoencoder.encoder(image * 2 - 1)
 
     def decode(self, latent: Tensor) -> Tensor:

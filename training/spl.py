@@ -99,7 +99,7 @@ def build_generator(recipe: SPLRecipe, teacher: Teacher | None) -> SPLGenerator 
     if recipe.unet_width:
         return PlainUNet(recipe.unet_width)
     if recipe.init:
-        generator = checkpoints.load(recipe.init)["spl"].build(dtype=torch.float32)
+        generator = checkpoints.load_part(recipe.init, "spl").build(dtype=torch.float32)
     else:
         generator = SPLGenerator(recipe.model)
     if teacher and teacher.channels != generator.config.feature_dim:
@@ -129,12 +129,11 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
         filled, _ = trained["generator"](image, mask)
         save_rows(path, [fill_hole(image, mask, 0.5), filled, torch.where(mask > 0.5, filled, image), image])
 
-    def export(trained: nn.ModuleDict) -> None:
-        out = Path(recipe.run.out)
+    def export(trained: nn.ModuleDict, folder: Path) -> None:
         if recipe.unet_width:
-            plain_unet.save(out / "unet.safetensors", trained["generator"])
+            plain_unet.save(folder / "unet.safetensors", trained["generator"])
         else:
-            checkpoints.save(out / "spl.safetensors", {"spl": trained["generator"]})
+            checkpoints.save(folder / "spl.safetensors", {"spl": trained["generator"]})
 
     validation = {"loss": held_out_photos} if recipe.validation else {}
     objective = SPLObjective(generator, teacher, recipe)

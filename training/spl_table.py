@@ -38,7 +38,7 @@ class TableRecipe:
 def run(recipe: TableRecipe) -> dict:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     networks = {
-        "SPL": checkpoints.load(recipe.spl)["spl"].build(dtype=torch.float32),
+        "SPL": checkpoints.load_part(recipe.spl, "spl").build(dtype=torch.float32),
         "plain U-Net": plain_unet.load(recipe.unet),
     }
     photos = Photos(DataConfig((recipe.photos,), recipe.size), recipe.seed, Holes(recipe.masks))

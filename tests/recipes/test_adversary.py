@@ -31,6 +31,17 @@ def test_the_decoders_step_does_not_teach_the_discriminator():
 
 def test_adaptive_weight_is_the_ratio_of_gradients():
     weight = torch.randn(3, requires_grad=True)
-    found = adaptive_weight((4 * weight).sum(), (weight * 2).sum(), weight)
+    found = adaptive_weight((4 * weight).sum(), (weight * 2).sum(), weight, 1)
     torch.testing.assert_close(found, torch.tensor(2.0), atol=1e-3, rtol=1e-3)
-    assert adaptive_weight(weight.sum(), (weight * 0).sum(), weight) == 1e4
+    assert adaptive_weight(weight.sum(), (weight * 0).sum(), weight, 1) == 1e4
+
+
+def test_adaptive_weight_is_limited_as_for_a_summed_loss():
+    """The published term, whose reconstruction loss is the sum over an image, divided by how many values it sums."""
+    image = torch.randn(2, 3, 16, 16, requires_grad=True)
+    n = image[0].numel()
+    summed, judged = (image.square().sum((1, 2, 3))).mean(), (0.01 * image).mean()
+    a, b = (torch.autograd.grad(loss, image, retain_graph=True)[0].norm() for loss in (summed, judged))
+    published = (a / (b + 1e-4)).clamp(0, 1e4)
+    assert published == 1e4
+    torch.testing.assert_close(adaptive_weight(summed / n, judged, image, n), published / n)

@@ -67,6 +67,16 @@ def test_a_config_may_extend_another(tmp_path):
     assert (recipe.run.lr, recipe.run.out, recipe.model.depth, recipe.masks.objects) == (2.0, "c", 3, "b")
 
 
+def test_precision_no_may_be_written_bare(tmp_path):
+    """YAML reads it as false."""
+    assert read(tmp_path, VALID, "run.precision=no").run.precision == "no"
+
+
+def test_value_without_parts_is_named(tmp_path):
+    with pytest.raises(config.ConfigError, match=r"--set run.lr.x=1: run.lr is 0.0001, which has no parts"):
+        read(tmp_path, VALID, "run.lr.x=1")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -76,6 +86,8 @@ def test_a_config_may_extend_another(tmp_path):
         (VALID.replace("steps: 1", "steps: 1, precision: half"), "run.precision is 'half', expected 'no' or 'bf16'"),
         (VALID.replace("[a]", "a"), "data.folders is 'a', expected"),
         ("data: 3", "data is 3, expected a mapping"),
+        ("data: [", "not YAML: while parsing"),
+        (VALID.replace("batch_size: 1", "batch_size: 3, accumulate: 2"), "run.batch_size is 3, expected a multiple of"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from training import checkpoint
+from training.config import ConfigError
 from training.dry_run import report
 from training.loop import Objective, RunConfig, fit, lr_at
 
@@ -82,12 +83,46 @@ def test_averaged_weights_are_the_moving_average(tmp_path):
 
 
 def test_validation_keeps_the_best_weights(tmp_path):
-    run = config(tmp_path, steps=8, lr=3.0, min_lr=3.0, validate_every=1, validation_batches=2)
-    fit(run, Regression(), Numbers(), validation={"a": Numbers(), "b": Numbers()})
-    losses = [(float(row["a"]) + float(row["b"])) / 2 for row in rows(tmp_path / "validation.csv")]
-    best = torch.load(tmp_path / "best.pt", weights_only=True)
-    assert best["validation_loss"] == pytest.approx(min(losses))
-    assert best["step"] == losses.index(min(losses)) + 1 < 8  # such a learning rate does not end at its best
+    """Those that were validated: of two runs of the same seed one keeps every step's average."""
+    run = config(tmp_path / "run", steps=8, lr=3.0, min_lr=3.0, validate_every=1, validation_batches=2, ema=0.5)
+
+    def export(trained: nn.Module, folder: Path) -> None:
+        torch.save(trained.state_dict(), folder / "weights.pt")
+
+    fit(run, Regression(), Numbers(), validation={"a": Numbers(), "b": Numbers()}, export=export)
+    losses = [float(row["a"]) + float(row["b"]) for row in rows(tmp_path / "run/validation.csv")]
+    best = losses.index(min(losses)) + 1
+    assert best < 8  # such a learning rate does not end at its best
+    fit(config(tmp_path / "watched", steps=best, lr=3.0, min_lr=3.0, ema=0.5), Regression(), Numbers())
+    state = torch.load(tmp_path / f"watched/step-{best:07d}.pt", weights_only=True)
+    found = torch.load(tmp_path / "run/best/weights.pt", weights_only=True)
+    for key, value in state["average"]["weights"].items():
+        assert torch.equal(found[key], value)
+    assert not torch.equal(state["trained"]["weight"], found["weight"])
+
+
+def test_resumed_run_validates_what_it_repeats_once(tmp_path):
+    """Killed after the validation at 3, the last checkpoint being that of step 2."""
+    run = config(tmp_path / "whole", steps=6, save_every=2, validate_every=3, validation_batches=1)
+    fit(run, Regression(), Numbers(), validation={"a": Numbers()})
+    killed = config(tmp_path / "killed", steps=6, save_every=2, validate_every=3, validation_batches=1, keep=9)
+    fit(killed, Regression(), Numbers(), validation={"a": Numbers()})
+    for step in (4, 6):
+        (tmp_path / f"killed/step-{step:07d}.pt").unlink()
+    fit(killed, Regression(), Numbers(), validation={"a": Numbers()})
+    assert rows(tmp_path / "killed/validation.csv") == rows(tmp_path / "whole/validation.csv")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"batch_size": 20, "accumulate": 8}, "run.batch_size is 20, expected a multiple of run.accumulate, 8"),
+        ({"steps": 0}, "run.steps is 0, expected 1 or more"),
+    ],
+)
+def test_impossible_runs_are_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        config(tmp_path, **changes)
 
 
 def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
@@ -159,7 +194,7 @@ from training.loop import fit
 out = Path({out!r})
 assert PartialState(cpu=True).num_processes == {processes}
 run = config(out, batch_size=8)
-fit(run, Regression(), Numbers(), export=lambda t: save_file(dict(t.state_dict()), out / "weights.safetensors"))
+fit(run, Regression(), Numbers(), export=lambda t, folder: save_file(dict(t.state_dict()), folder / "weights.safetensors"))
 """
 
 

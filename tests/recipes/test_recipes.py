@@ -19,8 +19,9 @@ from training.base.__main__ import train as train_base
 from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_colour_codec
 from training.base.checkpoint import load_base, save_base
 from training.base.unet import DescribedUNet, UNetStage
+from training.cache import Cached
 from training.data import DataConfig, Photos
-from training.latents import LatentsConfig
+from training.latents import LatentsConfig, build_latents
 from training.loop import RunConfig
 from training.masks import MaskConfig
 
@@ -163,6 +164,46 @@ def test_align(photos, masks, base, tmp_path):
     assert torch.equal(saved.proj_in.weight, trained.proj_in.weight)
 
 
+def test_dry_run_of_the_alignment_leaves_nothing_to_a_real_run(photos, masks, base, tmp_path, capsys):
+    torch.manual_seed(0)
+    network = MAE(TINY_MAE)
+    network.init_weights()
+    checkpoints.save(tmp_path / "mae.safetensors", {"mae": network})
+    data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(masks), size=64)
+    latents = LatentsConfig(str(tmp_path / "latents"), 6, data, holes, 2, 0)
+    recipe = align.AlignRecipe(
+        base=str(base),
+        mae=str(tmp_path / "mae.safetensors"),
+        latents=latents,
+        validation=replace(latents, out=str(tmp_path / "held_out")),
+        run=run_config(tmp_path / "align", dry_run=True),
+        model=AlignmentConfig(prior_dim=24, depth=1, mlp_ratio=0.25, empty_tokens=1),
+    )
+    align.train(recipe)
+    assert "2 steps, 4 images" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"mae.safetensors"}
+    recipe = replace(recipe, run=replace(recipe.run, dry_run=False))
+    align.train(recipe)
+    with pytest.raises(config.ConfigError, match="was made with other settings"):
+        align.train(replace(recipe, latents=replace(latents, masks=replace(holes, family="regular"))))
+
+
+def test_more_latents_are_added_to_those_that_are_there(photos, masks, tmp_path):
+    data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(masks), size=64)
+    computed = []
+
+    def code(image: torch.Tensor) -> torch.Tensor:
+        computed.append(len(image))
+        return image[:, :, ::8, ::8]
+
+    for count in (3, 5):
+        latents = LatentsConfig(str(tmp_path / "latents"), count, data, holes, 1, 0)
+        build_latents(latents, code, torch.device("cpu"))
+        assert len(Cached(latents.out)) == count
+    build_latents(latents, code, torch.device("cpu"))
+    assert sum(computed) == 2 * (3 + 5)  # photos and masked photos; nothing a third time
+
+
 def test_words_are_learned_from_the_description(photos, masks, base, tmp_path):
     """The alignment comes to say what the description says, and training.align goes on from there."""
     torch.manual_seed(0)
@@ -220,6 +261,30 @@ def test_decoder(photos, masks, base, tmp_path, adversarial_weight):
     trained = decoder.train(recipe)
     saved = checkpoints.load(tmp_path / "decoder" / "decoder.safetensors")["decoder"].build()
     assert torch.equal(saved.decoder.conv_out.weight, trained.decoder.conv_out.weight.detach())
+
+
+def test_decoder_is_validated_while_it_trains_against_the_discriminator(photos, masks, base, tmp_path):
+    recipe = decoder.DecoderRecipe(
+        base=str(base),
+        data=DataConfig(folders=(str(photos),), size=64, native=True),
+        masks=MaskConfig(objects=str(masks), size=64),
+        run=run_config(tmp_path / "decoder", validate_every=1, validation_batches=1),
+        model=DecoderConfig(ch=32, num_res_blocks=1),
+        perceptual_weight=0.0,
+        validation=(str(photos),),
+    )
+    decoder.train(recipe)
+    losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "decoder" / "validation.csv").open())]
+    assert len(losses) == 2
+    best = tmp_path / "decoder" / "best" / "decoder.safetensors"
+    start = checkpoints.load_part(best, "decoder").build()
+    recipe = replace(recipe, run=run_config(tmp_path / "continued"), init=str(best))
+    continued = decoder.train(recipe)
+    assert torch.equal(continued.post_quant_conv.weight, start.post_quant_conv.weight)  # the VAE's, frozen
+    assert not torch.equal(continued.decoder.conv_out.weight, start.decoder.conv_out.weight)
+    checkpoints.save(tmp_path / "mae.safetensors", {"mae": MAE(TINY_MAE)})
+    with pytest.raises(checkpoints.CheckpointError, match="holds no decoder, only mae"):
+        decoder.train(replace(recipe, init=str(tmp_path / "mae.safetensors")))
 
 
 def test_corruption_of_the_hole_alone_keeps_what_is_known(photos, masks):

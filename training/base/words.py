@@ -11,6 +11,7 @@ CPU, the weights that training.align then starts from.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -50,7 +51,7 @@ class WordsObjective(Objective):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         image = batch["image"]
-        complete = torch.arange(len(image), device=image.device) < self.recipe.reconstructed_share * len(image)
+        complete = batch["reconstructed"]
         with torch.no_grad():
             words = self.description(F.avg_pool2d(image, CELL), torch.zeros_like(complete))
             prior = self.mae.prior(image, batch["mask"] * ~complete[:, None, None, None])
@@ -60,16 +61,22 @@ class WordsObjective(Objective):
 def train(recipe: WordsRecipe) -> Alignment:
     torch.manual_seed(recipe.run.seed)
     description = load_base(recipe.base)[1].description.requires_grad_(False)
-    mae = checkpoints.load(recipe.mae)["mae"].build(dtype=torch.float32).requires_grad_(False)
+    mae = checkpoints.load_part(recipe.mae, "mae").build(dtype=torch.float32).requires_grad_(False)
     alignment = Alignment(recipe.model)
     alignment.init_weights()
     if recipe.model.empty_tokens:
         alignment.empty_context.copy_(description.empty_context.detach())
 
-    def export(trained: Alignment) -> None:
-        checkpoints.save(Path(recipe.run.out) / "alignment.safetensors", {"alignment": trained})
+    def export(trained: Alignment, folder: Path) -> None:
+        checkpoints.save(folder / "alignment.safetensors", {"alignment": trained})
 
-    dataset = Photos(recipe.data, recipe.run.seed, Holes(recipe.masks))
+    holes = Holes(recipe.masks)
+
+    def extend(sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
+        holes(sample, rng, index)
+        sample["reconstructed"] = torch.tensor(rng.random() < recipe.reconstructed_share)
+
+    dataset = Photos(recipe.data, recipe.run.seed, extend)
     return fit(recipe.run, WordsObjective(alignment, mae, description, recipe), dataset, export=export)
 
 
