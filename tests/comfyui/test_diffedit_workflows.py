@@ -19,6 +19,7 @@ PIXELS = photo(120, 104)
 
 
 CHECKPOINT = "random.safetensors"
+MINIATURE = "asuka-miniature.safetensors"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,9 +36,11 @@ def without_text(server: Server, name: str) -> dict:
             node["inputs"]["image"] = put_image(server, "diffedit.png", PIXELS)
         elif node["class_type"] == "CheckpointLoaderSimple":
             node["inputs"]["ckpt_name"] = CHECKPOINT
+        elif node["class_type"] == "ASUKA_Load":
+            node["inputs"]["file"] = MINIATURE
         elif node["class_type"] == "ImageScaleToTotalPixels":
             node["inputs"]["megapixels"] = 0.01
-    prompt["asuka"] = {"class_type": "ASUKA_Load", "inputs": {"file": "asuka-miniature.safetensors"}}
+    prompt["asuka"] = {"class_type": "ASUKA_Load", "inputs": {"file": MINIATURE}}
     prompt["everywhere"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}}
     encoders = [key for key, node in prompt.items() if node["class_type"] == "CLIPTextEncode"]
     for seed, key in enumerate(encoders):
