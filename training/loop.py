@@ -49,7 +49,16 @@ class RunConfig:
     dry_run: bool = False  # tell what the run would take, and stop
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "sample_every", "keep"):
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulate",
+            "log_every",
+            "save_every",
+            "sample_every",
+            "validate_every",
+            "keep",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"run.{name} is {getattr(self, name)}, expected 1 or more")
         if self.batch_size % self.accumulate:
