@@ -3,7 +3,7 @@
 python -m training.align training/configs/miniature/align.yaml
 """
 
-import tempfile
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,8 +103,11 @@ class NoiseSampler:
 def train(recipe: AlignRecipe) -> Alignment:
     if not recipe.run.dry_run:
         return train_on(recipe, [config for config in (recipe.latents, recipe.validation) if config])
-    with tempfile.TemporaryDirectory() as folder:  # one batch of latents, which no real run shall find
+    folder = f"{recipe.latents.out}-dry-run"  # one batch, for all processes, which no real run shall find
+    try:
         return train_on(recipe, [replace(recipe.latents, out=folder, count=recipe.run.batch_size)])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:

@@ -1,6 +1,7 @@
 """Folders that runs fill bit by bit, and that must not mix what was made with different settings."""
 
 import json
+import os
 from pathlib import Path
 
 from .config import ConfigError
@@ -9,9 +10,12 @@ NOTE = "made_of.json"
 
 
 def claim(folder: Path, description: dict) -> None:
-    """Notes what a folder is of. Raises ConfigError where it holds something else."""
+    """Notes what a folder is of; several processes may. Raises ConfigError where it holds something else."""
     folder.mkdir(parents=True, exist_ok=True)
     note, text = folder / NOTE, json.dumps(description, indent=2) + "\n"
-    if note.exists() and note.read_text() != text:
+    if not note.exists():
+        temporary = note.with_suffix(f".{os.getpid()}")
+        temporary.write_text(text)
+        os.replace(temporary, note)  # whole, for another process that reads it now
+    if note.read_text() != text:
         raise ConfigError(f"{folder} was made with other settings ({NOTE}); remove it, or choose another out")
-    note.write_text(text)
