@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.data import DataConfig, Photos, find_photos, twin_of
+from training.data import DataConfig, Photos, find_photos, read_photo, twin_of
 from training.data.sources import open_source
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +127,15 @@ def test_shards_hold_the_same_photos_as_the_folder(photos, shards):
         assert tars.name(i).endswith(Path(files.name(i)).name)
     for seed in range(3):
         assert sorted(tars.order(np.random.default_rng(seed))) == [0, 1, 2, 3]
+
+
+def test_shard_that_is_written_anew_is_indexed_anew(photos, shards):
+    files = find_photos((str(photos),))
+    open_source((str(shards / "photos-00.tar"),))
+    pack(shards / "photos-00.tar", files[1:3])
+    tars = open_source((str(shards / "photos-00.tar"),))
+    assert [Path(tars.name(i)).name for i in range(len(tars))] == [file.name for file in files[1:3]]
+    assert np.array_equal(tars.read(0), read_photo(files[1]))
 
 
 def test_remote_shards_are_fetched_once(shards, tmp_path):
