@@ -69,9 +69,8 @@ class RePaint(comfy.samplers.Sampler):
                 "RePaint does not know the hole; put Set Latent Noise Mask between VAE Encode and the sampler"
             )
         hole = denoise_mask > 0
-        generator = torch.Generator().manual_seed(
-            (extra_args.get("seed", 0) + 1) % 2**64
-        )  # seed itself drew the first noise
+        seed = (extra_args.get("seed", 0) + 1) % 2**64  # the seed itself drew the first noise
+        generator = torch.Generator().manual_seed(seed)
 
         def draw() -> Tensor:
             return torch.randn(latent_image.shape, generator=generator).to(latent_image)

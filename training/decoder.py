@@ -55,9 +55,7 @@ class DecoderRecipe:
     hole_share: float = 0.0  # of images corrupted in the hole alone, as where the sampler keeps what is known
     estimated_share: float = 0.0  # of images whose latent is the U-Net's estimate from noise, as wrong as a sample
     timesteps: tuple[int, int] = (500, 950)  # of that noise, uniform, ends included
-    unconditional_share: float = (
-        0.1  # of images decoded without any known pixel; Asymmetric VQGAN: 0.5, for text-to-image
-    )
+    unconditional_share: float = 0.1  # of images decoded without any known pixel; 0.5 would keep text-to-image
     perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded
     adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
     adversarial_start: int = 0  # step; the published config's 50,001 would never come
