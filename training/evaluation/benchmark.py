@@ -198,7 +198,11 @@ def compare_methods(recipe: Benchmark, a: str, b: str) -> str:
     fid = None
     if networks.features:
         pairs = open_pairs(recipe.pairs)
-        fakes = [set_features(name, 0, pairs, networks.features, out) for name in (a, b)]
+        made = json.loads((out / "results.json").read_text())["methods"]
+        fakes = [
+            np.stack([set_features(name, seed, pairs, networks.features, out) for seed in range(made[name]["seeds"])])
+            for name in (a, b)
+        ]
         fid = fid_difference(*fakes, networks.features(pair.image for pair in pairs))
     return compare(images, a, b, fid)
 
