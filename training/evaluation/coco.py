@@ -30,8 +30,8 @@ class Foregrounds:
             if isinstance(segmentation, dict):
                 mask |= decode_runs(segmentation)
             else:
-                polygons = [np.round(np.reshape(polygon, (-1, 2))).astype(np.int32) for polygon in segmentation]
-                cv2.fillPoly(mask, polygons, 1)
+                for polygon in segmentation:  # one by one: together, where two overlap nothing is filled
+                    cv2.fillPoly(mask, [np.round(np.reshape(polygon, (-1, 2))).astype(np.int32)], 1)
         square = centre_square(mask).astype(np.float32)
         interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_LINEAR
         return (cv2.resize(square, (size, size), interpolation=interpolation) > 0).astype(np.uint8)

@@ -83,7 +83,8 @@ class CocoInstances(Sequence):
         corner = np.min([points.min(0) for points in polygons], axis=0)
         w, h = np.ceil(np.max([points.max(0) for points in polygons], axis=0) - corner).astype(int) + 1
         mask = np.zeros((h, w), np.uint8)
-        cv2.fillPoly(mask, [np.round(points - corner).astype(np.int32) for points in polygons], 1)
+        for points in polygons:  # one by one: together, where two overlap nothing is filled
+            cv2.fillPoly(mask, [np.round(points - corner).astype(np.int32)], 1)
         return crop(mask)
 
 
