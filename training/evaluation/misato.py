@@ -7,6 +7,7 @@ what can be passed on is the manifest: which photo, which crop, which mask. Wher
 """
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,10 @@ class MisatoRecipe:
     def __post_init__(self):
         if self.count > PER_DOMAIN:
             raise ConfigError(f"count is {self.count}, expected {PER_DOMAIN} or less: a pair's number tells its domain")
+        if self.background and not self.coco:
+            raise ConfigError(
+                "background needs coco, the instance annotations of its photos: no hole may cover an object"
+            )
 
 
 def nearest_to_centres(features: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
@@ -131,7 +136,7 @@ def choose(recipe: MisatoRecipe, extract: Callable[[Sequence[Path]], np.ndarray]
 
 
 def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
-    """Writes the pictures and masks of a manifest. Raises ValueError for a photo that is not the one chosen."""
+    """Writes the pictures and masks of a manifest. Raises ValueError for a photo or a mask that is not the one chosen."""
     folder, mixture = Path(recipe.out, str(recipe.size)), Mixture(recipe.masks)
     for kind in ("image", "mask"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -145,6 +150,10 @@ def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
         if entry["domain"] == "background" and foregrounds:
             foreground = foregrounds.crop(file.name, photo.shape[:2], recipe.size)
         mask = draw_hole(mixture, recipe.size, foreground, np.random.default_rng(entry["mask_seed"]))
+        if mask is None or abs((mask > 0).mean() - entry["hole"]) > 1e-3:  # rounded there
+            raise ValueError(
+                f"{file}: its mask is not the manifest's; masks or coco differ from those it was made with"
+            )
         prefix = "00" if recipe.size == 1024 else ""
         Image.fromarray(centre_crop(photo, recipe.size)).save(folder / "image" / f"{entry['name']}.png")
         Image.fromarray(mask).save(folder / "mask" / f"{prefix}{entry['name']}.png")
@@ -154,6 +163,8 @@ def run(recipe: MisatoRecipe, extract: Callable[[Sequence[Path]], np.ndarray]) -
     path = Path(recipe.out, "manifest.json")
     if path.exists():
         manifest = json.loads(path.read_text())
+        if missing := recipe.folders.keys() - {entry["domain"] for entry in manifest}:
+            raise ConfigError(f"{path} has no {', '.join(sorted(missing))}; remove it, or choose another out")
     else:
         manifest = choose(recipe, extract)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,4 +185,7 @@ def clip_features(recipe: MisatoRecipe) -> Callable[[Sequence[Path]], np.ndarray
 
 if __name__ == "__main__":
     config = parse_command_line("evaluation.misato", MisatoRecipe)
-    run(config, clip_features(config))
+    try:
+        run(config, clip_features(config))
+    except (ConfigError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.config import ConfigError
 from training.evaluation.coco import Foregrounds, decode_runs
 from training.evaluation.misato import MIN_HOLE, MisatoRecipe, nearest_to_centres, run
 from training.evaluation.pairs import PairsConfig, open_pairs
@@ -79,7 +80,7 @@ def test_written_set_reads_as_published(recipe):
 
 def test_1024_pixels_come_from_the_same_manifest_without_background(recipe):
     run(recipe, mean_colour)
-    run(replace(recipe, size=1024, masks=replace(recipe.masks, size=1024)), mean_colour)
+    run(replace(recipe, size=1024), mean_colour)
     assert [pair.name for pair in open_pairs(PairsConfig(misato=recipe.out, size=1024))] == ["0000", "0001", "0002"]
 
 
@@ -120,6 +121,23 @@ def test_manifest_is_enough_and_is_checked(recipe):
         Image.new("RGB", (100, 80)).save(file)
     with pytest.raises(ValueError, match=r"not the manifest's .*; it is another photo"):
         run(copy, None)
+
+
+def test_manifest_of_other_masks_or_sets_is_refused(recipe, monkeypatch):
+    run(recipe, mean_colour)
+    with pytest.raises(ValueError, match="its mask is not the manifest's"):
+        run(replace(recipe, masks=replace(recipe.masks, irregular=("thick-512",))), None)
+    with pytest.raises(ConfigError, match=r"manifest.json has no indoor; remove it"):
+        run(replace(recipe, indoor=recipe.outdoor), None)
+    with pytest.raises(ConfigError, match="background needs coco"):
+        replace(recipe, coco=None)
+
+
+def test_parts_of_an_object_that_overlap_are_one(tmp_path):
+    squares = [[0, 0, 5, 0, 5, 5, 0, 5], [3, 3, 8, 3, 8, 8, 3, 8]]
+    coco = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "segmentation": squares}]}
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    assert Foregrounds(str(tmp_path / "coco.json")).crop("a.jpg", (10, 10), 10)[4, 4] == 1
 
 
 def test_too_few_photos():
