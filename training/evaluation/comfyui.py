@@ -1,5 +1,6 @@
 """A running ComfyUI, asked over HTTP: the methods run exactly as users run them."""
 
+import hashlib
 import io
 import time
 from dataclasses import dataclass
@@ -47,18 +48,30 @@ class ComfyUI:
         return {name: sha256(Path(self.config.models, folder, name)) for name, folder in files.items()}
 
     def upload(self, image: np.ndarray, hole: np.ndarray) -> str:
-        """Puts a picture (H, W, 3) uint8 into the input folder, its hole in alpha as the mask editor does it."""
+        """Gives ComfyUI a picture (H, W, 3) uint8, its hole in alpha as the mask editor does it. It is named by its
+        contents, so that two benchmarks on one ComfyUI do not take each other's."""
         rgba = np.dstack([image, np.where(hole, 0, 255).astype(np.uint8)])
         buffer = io.BytesIO()
         Image.fromarray(rgba).save(buffer, "png", compress_level=1)
-        files = {"image": ("asuka_evaluation.png", buffer.getvalue(), "image/png")}
-        return self.request("POST", "/upload/image", files=files, data={"overwrite": "true"}).json()["name"]
+        name = f"asuka-{hashlib.sha256(buffer.getvalue()).hexdigest()[:16]}.png"
+        files = {"image": (name, buffer.getvalue(), "image/png")}
+        self.request("POST", "/upload/image", files=files, data={"overwrite": "true", "type": "temp"})
+        return f"{name} [temp]"
+
+    def finished(self, prompt_id: str) -> dict | None:
+        return self.request("GET", f"/history/{prompt_id}").json().get(prompt_id)
+
+    def queued(self, prompt_id: str) -> bool:
+        queue = self.request("GET", "/queue").json()
+        return any(prompt_id in entry for entry in queue["queue_running"] + queue["queue_pending"])
 
     def picture(self, graph: dict, node: str) -> np.ndarray:
         """Runs a graph in API format and returns the picture (H, W, 3) uint8 that one of its nodes shows."""
         prompt_id = self.request("POST", "/prompt", json={"prompt": graph}).json()["prompt_id"]
-        while not (entry := self.request("GET", f"/history/{prompt_id}").json().get(prompt_id)):
+        while not (entry := self.finished(prompt_id)):
             time.sleep(0.05)
+            if not self.queued(prompt_id) and not self.finished(prompt_id):
+                raise ComfyUIError(f"ComfyUI at {self.config.url} lost the graph: stopped, or taken off the queue")
         for kind, message in entry["status"]["messages"]:
             if kind in {"execution_error", "execution_interrupted"}:
                 raise ComfyUIError(f"ComfyUI, {message['node_type']}: {message.get('exception_message', kind).strip()}")
