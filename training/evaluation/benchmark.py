@@ -5,19 +5,23 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tqdm.auto import tqdm
 
 from ..claim import claim
+from ..config import ConfigError
 from ..export import commit
 from .comfyui import ComfyUIConfig
 from .compare import compare, fid_difference, read_images
 from .features import FeatureCache
+from .hashes import sha256
 from .methods import Method, MethodConfig, ask, make_method
 from .networks import NETWORKS, Perceptual
 from .pairs import Pair, PairsConfig, open_pairs, read_picture
@@ -25,6 +29,8 @@ from .pixels import composite
 from .protocols import PROTOCOLS, Networks, measure, measure_set
 from .report import write_report
 
+NOTE = "question"  # of a picture's file
+LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "scikit-image", "lpips", "spandrel", "transformers")
 FAR = 1_000_000  # between the seeds of one picture, so that no two pictures share one
 
 
@@ -45,16 +51,20 @@ class Benchmark:
     seed: int = 20231204
     pictures: int = 50  # shown in the report
 
+    def __post_init__(self):
+        if len({method.name for method in self.methods}) < len(self.methods):
+            raise ConfigError("methods: two have the same name; results are told apart by it")
+
 
 def run(recipe: Benchmark) -> dict:
     """Writes results.json, results.md, index.html and plots/ into `recipe.out`, and returns what results.json holds."""
     out = Path(recipe.out)
     networks = load_networks(recipe, out)  # what is missing is told before the long part
     pairs = open_pairs(recipe.pairs)
-    methods = {config.name: make_method(config, recipe.comfyui) for config in recipe.methods}
+    methods = {config.name: make_method(config, recipe.comfyui, pairs.names) for config in recipe.methods}
     for config in recipe.methods:
         method = methods[config.name]
-        claim(out / "pictures" / config.name, describe(config, method, recipe))
+        claim(out / "pictures" / config.name, {"method": asdict(config), "weights": method.weights})
         answer(config.name, method, pairs, recipe, out)
     images = measure_pairs(methods, pairs, recipe, networks, out)
     sets = score_sets(methods, pairs, images, recipe, networks, out)
@@ -86,28 +96,34 @@ def result_path(out: Path, method: str, pair: Pair, seed: int) -> Path:
     return out / "pictures" / method / f"{pair.name}-{seed}.png"
 
 
-def describe(config: MethodConfig, method: Method, recipe: Benchmark) -> dict:
-    """All that a method's pictures depend on. Not how many pairs and seeds: more can be asked for later."""
-    pairs = asdict(replace(recipe.pairs, count=None))
-    return {"method": asdict(config), "weights": method.weights, "pairs": pairs, "seed": recipe.seed}
-
-
 def answer(name: str, method: Method, pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
-    """Asks for the pictures that are not there yet. The i-th pair's noise is the same for all methods.
+    """Asks for the pictures that are not there yet, or that answer another question: of a photo that has changed, or a
+    mask. The i-th pair's noise is the same for all methods.
 
     Raises ValueError for a picture of another size than the photo's.
     """
     for i, pair in enumerate(tqdm(pairs, desc=name, unit="photo", dynamic_ncols=True)):
         for seed in range(seeds(method, recipe)):
             path = result_path(out, name, pair, seed)
-            if not path.exists():
-                picture = method(ask(pair.name, pair.image, pair.mask, recipe.seed + i + FAR * seed))
+            question = ask(pair.name, pair.image, pair.mask, recipe.seed + i + FAR * seed)
+            if answered(path) != question.digest:
+                picture = method(question)
                 if picture.shape != pair.image.shape:
                     found = f"{picture.shape[1]}x{picture.shape[0]}"
                     raise ValueError(f"{name} made {pair.name} {found}; expected {recipe.pairs.size} square")
                 temporary = path.with_suffix(f".{os.getpid()}")
-                Image.fromarray(picture).save(temporary, "png")
+                note = PngInfo()
+                note.add_text(NOTE, question.digest)
+                Image.fromarray(picture).save(temporary, "png", pnginfo=note)
                 os.replace(temporary, path)
+
+
+def answered(path: Path) -> str | None:
+    """The digest of the question that a picture answers; None where there is none."""
+    if not path.exists():
+        return None
+    with Image.open(path) as picture:
+        return picture.info.get(NOTE)
 
 
 def measure_pairs(
@@ -181,6 +197,8 @@ def summarize(
         "domains": domains,
         "recipe": asdict(recipe),
         "commit": commit(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "networks": {path.name: sha256(path) for path in sorted(Path(recipe.weights).rglob("*")) if path.is_file()},
         "methods": found,
     }
 

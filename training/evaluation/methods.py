@@ -1,5 +1,7 @@
 """The compared ways to fill a hole. All are asked the same question: a picture that is grey in the hole, the hole, a seed."""
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,22 +37,32 @@ class Question:
     hole: np.ndarray
     seed: int
 
+    @property
+    def digest(self) -> str:
+        """Of all that an answer depends on."""
+        digest = hashlib.sha256(repr((self.image.shape, self.seed)).encode())
+        digest.update(self.image.tobytes() + self.hole.tobytes())
+        return digest.hexdigest()
+
 
 class Method(Protocol):
     """Answers a question with a picture (H, W, 3) uint8; what it says outside of the hole is not looked at."""
 
     uses_seed: bool
-    weights: dict[str, str]  # file -> SHA-256
+    weights: dict[str, str]  # file -> SHA-256, or what else tells one version from another
 
     def __call__(self, question: Question) -> np.ndarray: ...
 
 
-def make_method(config: MethodConfig, comfyui: ComfyUIConfig | None) -> Method:
-    """Raises ValueError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing."""
+def make_method(config: MethodConfig, comfyui: ComfyUIConfig | None, names: Sequence[str] = ()) -> Method:
+    """`names`: the photos that it will be asked about.
+
+    Raises ValueError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing.
+    """
     if sum(way is not None for way in (config.diffusion, config.spandrel, config.folder)) != 1:
         raise ValueError(f"methods: {config.name!r} needs exactly one of diffusion, spandrel and folder")
     if config.folder:
-        return Finished(Path(config.folder))
+        return Finished(Path(config.folder), names)
     if config.spandrel:
         return Feedforward(Path(config.spandrel))
     if comfyui is None:
@@ -74,9 +86,7 @@ class Sampled:
 
 
 class Feedforward:
-    """An inpainting network that spandrel loads."""
-
-    uses_seed = False
+    """An inpainting network that spandrel loads. MAT draws its style and a dropout; those come from the seed."""
 
     def __init__(self, path: Path):
         if not path.is_file():
@@ -86,13 +96,18 @@ class Feedforward:
         if not isinstance(model, MaskedImageModelDescriptor):
             raise ValueError(f"{path}: {model.architecture.name} takes no mask; an inpainting model was expected")
         self.model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        self.uses_seed = hasattr(self.model.model, "z")  # MAT's style
         self.weights = {path.name: sha256(path)}
 
     @torch.inference_mode()
     def __call__(self, question: Question) -> np.ndarray:
         image = torch.from_numpy(question.image).movedim(-1, 0)[None].float() / 255
         mask = torch.from_numpy(question.hole)[None, None].float()
-        result = self.model(image.to(self.model.device), mask.to(self.model.device))[0].clamp(0, 1)
+        with torch.random.fork_rng():
+            torch.manual_seed(question.seed)
+            if self.uses_seed:
+                self.model.model.z = torch.randn_like(self.model.model.z)
+            result = self.model(image.to(self.model.device), mask.to(self.model.device))[0].clamp(0, 1)
         return (result * 255).round().byte().movedim(0, -1).cpu().numpy()
 
 
@@ -101,16 +116,22 @@ class Finished:
 
     uses_seed = False
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, names: Sequence[str]):
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder")
         self.files = {path.stem: path for path in sorted(folder.iterdir())}
-        self.folder, self.weights = folder, {}
+        if missing := [name for name in names if name not in self.files]:
+            raise FileNotFoundError(f"{folder}: no result for {missing[0]} and {len(missing) - 1} more photos")
+        self.weights = {str(folder): fingerprint(self.files.values())}
 
     def __call__(self, question: Question) -> np.ndarray:
-        if question.name not in self.files:
-            raise FileNotFoundError(f"{self.folder}: no result for {question.name}")
         return read_picture(self.files[question.name])
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Of names, sizes and times of change: files that were made anew have another one."""
+    states = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(states).encode()).hexdigest()
 
 
 def add_extra_models() -> None:

@@ -39,7 +39,7 @@ class Pair:
     mask: np.ndarray
 
 
-def open_pairs(config: PairsConfig) -> Sequence[Pair]:
+def open_pairs(config: PairsConfig) -> "Misato | Photos":
     """Raises ValueError for a config that does not say where from, FileNotFoundError where nothing is."""
     if (config.misato is None) == (config.photos is None):
         raise ValueError("pairs: give either misato or photos")
@@ -60,6 +60,7 @@ class Misato(Sequence):
             raise FileNotFoundError(
                 f"{self.folder}/image: no 0000.png and so on; MISATO's published layout was expected"
             )
+        self.names = [file.stem for file in self.files]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -85,6 +86,7 @@ class Photos(Sequence):
             )
         order = np.random.default_rng(config.seed).permutation(len(self.files))
         self.files = [self.files[i] for i in order[: config.count]]
+        self.names = [file.stem for file in self.files]
         self.mixture = Mixture(config.masks) if config.masks else None
 
     def __len__(self) -> int:

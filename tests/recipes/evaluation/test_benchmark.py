@@ -15,7 +15,8 @@ from spandrel.architectures.LaMa import LaMa
 
 from training import evaluate
 from training.evaluation import methods
-from training.evaluation.compare import compare, read_images
+from training.evaluation.compare import compare, fid_difference, read_images
+from training.evaluation.distributions import frechet_distance
 from training.evaluation.exhibits import outline_point, zoom
 from training.evaluation.methods import MethodConfig, ask, make_method
 from training.evaluation.pairs import PairsConfig, open_pairs
@@ -67,6 +68,7 @@ def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
         assert means["grad"] == pytest.approx(4 * offset, rel=0.02)
     assert (results["protocol"], results["pairs"], results["domains"]) == ("asuka", COUNT, {"photos": COUNT})
     assert len(results["commit"]) == 40
+    assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert len((bench.out / "images.jsonl").read_text().splitlines()) == COUNT
 
     text = (bench.out / "results.md").read_text()
@@ -107,24 +109,53 @@ def test_more_pairs_can_be_asked_for_later(bench, monkeypatch):
     assert len(list(pictures.glob("*.png"))) == 4
 
 
-def test_results_of_other_settings_are_not_mixed(bench, monkeypatch, capsys):
+def test_what_has_another_question_is_asked_again(bench, monkeypatch):
+    """A mask that has changed under the same name."""
+    asked = []
+    answer = methods.Finished.__call__
+    monkeypatch.setattr(methods.Finished, "__call__", lambda self, q: asked.append(q.name) or answer(self, q))
     command(bench, monkeypatch)
-    bench.config["pairs"]["mask_folder"] = bench.config["pairs"].pop("photos")
-    bench.config["pairs"]["photos"] = str(bench.folder / "photos")
-    with pytest.raises(SystemExit):
-        command(bench, monkeypatch)
-    assert "was made with other settings (made_of.json); remove it" in capsys.readouterr().err
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:20] = 255
+    Image.fromarray(mask).save(bench.folder / "masks" / "3.png")
+    command(bench, monkeypatch)
+    assert asked[2 * COUNT :] == ["3", "3"]
 
 
-def test_results_of_other_weights_are_not_mixed(bench, monkeypatch, capsys):
+def test_results_of_other_files_are_not_mixed(bench, monkeypatch, capsys):
     command(bench, monkeypatch)
-    make = methods.Finished.__init__
-    monkeypatch.setattr(
-        methods.Finished, "__init__", lambda self, folder: make(self, folder) or self.weights.update(x="retrained")
-    )
+    Image.new("RGB", (SIZE, SIZE)).save(bench.folder / "off by 2" / "3.png")
     with pytest.raises(SystemExit):
         command(bench, monkeypatch)
-    assert "was made with other settings" in capsys.readouterr().err
+    assert "off by 2 was made with other settings (made_of.json); remove it" in capsys.readouterr().err
+
+
+def test_missing_results_are_told_before_the_long_part(bench, monkeypatch, capsys):
+    for i in (2, 4):
+        (bench.folder / "off by 2" / f"{i}.png").unlink()
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert "off by 2: no result for" in capsys.readouterr().err
+    assert not (bench.out / "pictures").exists()
+
+
+def test_methods_of_one_name(bench, monkeypatch, capsys):
+    bench.config["methods"][1]["name"] = "off by 8"
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert "two have the same name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0])
+def test_fid_difference_is_inside_its_interval(spread):
+    """Of two methods far apart, in nearly as many dimensions as there are pairs: where resampling alone would be off."""
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(60, 100))
+    a, b = (real * scale + rng.normal(0, spread, (2, 60, 100)) for scale in (0.5, 0.9))
+    mean, low, high = fid_difference(a, b, real, resamples=30)
+    by_seed = [frechet_distance(x, real) - frechet_distance(y, real) for x, y in zip(a, b, strict=True)]
+    assert mean == pytest.approx(np.mean(by_seed))
+    assert low < mean < high
 
 
 def test_no_method_sees_what_is_under_the_hole():
@@ -256,5 +287,6 @@ def test_lama_is_run_by_spandrel(tmp_path):
     with torch.inference_mode():  # LaMa takes multiples of 8
         expected = network(*(torch.nn.functional.pad(v, (0, 4, 0, 0), mode="reflect") for v in (x, m)))[..., : SIZE + 4]
     assert np.abs(result / 255 - expected[0].movedim(0, -1).numpy()).max() < 0.01
+    assert not lama.uses_seed
     assert list(lama.weights) == ["lama.pth"]
     assert len(lama.weights["lama.pth"]) == 64
