@@ -25,6 +25,7 @@ CHANGED = {
     "align-predicted": {"substitution"},
     "align-reconstructed": {"substitution"},
     "align-pretrained": {"mae", "init"},
+    "decoder-both": {"estimated_share"},
     "decoder-condition": {"jitter", "augmented_share", "estimated_share"},
     "decoder-colour": {"augmented_share", "estimated_share"},
     "decoder-latent": {"jitter", "estimated_share"},
