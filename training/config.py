@@ -113,6 +113,12 @@ def convert(hint: object, value: object, where: str, problems: list[str]):
     return None
 
 
+def require_same(name: str, value: object, other: str, other_value: object) -> None:
+    """Raises ConfigError where two settings that belong together differ."""
+    if value != other_value:
+        raise ConfigError(f"{name} is {value} but {other} is {other_value}; set both to the same")
+
+
 def parse_command_line(recipe: str, cls: type, shortcuts: Mapping[str, str] = {}):
     """The config named on the command line of `python -m training.<recipe>`, by its path or one of `shortcuts`."""
     parser = argparse.ArgumentParser(prog=f"python -m training.{recipe}", description=cls.__doc__)

@@ -18,7 +18,7 @@ from asuka_modules.decoder import BASE, DecoderConfig, HarmonizingDecoder
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fixed
-from .config import parse_command_line
+from .config import parse_command_line, require_same
 from .data import DataConfig, Photos, held_out
 from .frozen import load_frozen
 from .latents import CELL
@@ -60,6 +60,9 @@ class DecoderRecipe:
     adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
     adversarial_start: int = 0  # step; the published config's 50,001 would never come
     validation: tuple[str, ...] = ()  # folders of held-out photos
+
+    def __post_init__(self):
+        require_same("data.size", self.data.size, "masks.size", self.masks.size)
 
 
 class DecoderObjective(Objective):

@@ -25,7 +25,7 @@ from asuka_modules.masking import fill_hole, reduce_mask
 
 from . import metrics
 from .claim import claim
-from .config import ConfigError, load, read
+from .config import ConfigError, load, read, require_same
 from .data import DataConfig, find_photos, random_view, read_photo
 from .evaluation import benchmark
 from .evaluation.benchmark import Benchmark
@@ -70,6 +70,9 @@ class EvaluateRecipe:
     steps: int = 25
     seed: int = 20231204
     spl: str | None = None  # weights of SPL: also compare the prior of the picture that it makes
+
+    def __post_init__(self):
+        require_same("size", self.size, "masks.size", self.masks.size)
 
 
 class Case:
@@ -155,6 +158,8 @@ def run(recipe: EvaluateRecipe) -> dict:
     order = np.random.default_rng(recipe.seed).permutation(len(photos))[: recipe.count]
     log = out / "images.jsonl"
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    if any(row["photo"] != photos[index].name for row, index in zip(done, order, strict=False)):
+        raise ConfigError(f"{out} is of other photos than are in {recipe.photos} now; remove it, or choose another out")
     methods, examples = None, []
     for i, index in enumerate(tqdm(order, desc="evaluate", unit="photo", dynamic_ncols=True)):
         if i < len(done) and i >= EXAMPLES:
@@ -219,6 +224,8 @@ def main() -> None:
     path = SHORTCUTS.get(arguments.config, arguments.config)
     try:
         if "methods" not in load(Path(path)):
+            if arguments.compare:
+                parser.error(f"--compare is for benchmarks; {path} compares {OURS} with {BASELINE} already")
             run(read(EvaluateRecipe, path, arguments.set))
             return
         recipe = read(Benchmark, path, arguments.set)
@@ -226,7 +233,7 @@ def main() -> None:
             sys.stdout.write(benchmark.compare_methods(recipe, *arguments.compare))
         else:
             benchmark.run(recipe)
-    except (ComfyUIError, ConfigError, FileNotFoundError, ValueError) as error:
+    except (ComfyUIError, ConfigError, OSError, ValueError) as error:
         parser.error(str(error))
 
 

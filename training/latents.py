@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from .cache import Cached, build_cache
+from .config import require_same
 from .data import DataConfig, Photos
 from .masks import MaskConfig, Mixture
 
@@ -29,6 +30,9 @@ class LatentsConfig:
     masks: MaskConfig
     batch_size: int = 16
     workers: int = 1
+
+    def __post_init__(self):
+        require_same("data.size", self.data.size, "masks.size", self.masks.size)
 
 
 class Holes:

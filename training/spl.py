@@ -18,7 +18,7 @@ from asuka_modules.spl import PUBLISHED, SPLConfig, SPLGenerator
 
 from . import metrics, plain_unet
 from .adversary import judge_fixed
-from .config import parse_command_line
+from .config import parse_command_line, require_same
 from .data import DataConfig, Photos, held_out
 from .latents import Holes
 from .loop import Objective, RunConfig, fit
@@ -46,6 +46,9 @@ class SPLRecipe:
     unet_width: int = 0  # above 0: a plain U-Net of this width instead of SPL, with L1 alone, to compare with
     validation: tuple[str, ...] = ()  # folders of held-out photos
 
+    def __post_init__(self):
+        require_same("data.size", self.data.size, "masks.size", self.masks.size)
+
 
 class Discriminator(nn.Sequential):
     """SPL's: judges patches of an image, (B, 3, H, W) in [0, 1] -> logits (B, 1, h, w)."""
@@ -65,6 +68,8 @@ def vanilla_loss(logits: Tensor, real: bool) -> Tensor:
 class SPLObjective(Objective):
     """L1, twice more in the hole; a patch-GAN; the distance to the teacher's features, three times more in the hole.
 
+    A batch's images are as large as its masks, or twice as large for the teacher, who sees more than the generator.
+
     deviates: generator and discriminator step together instead of in turn.
     """
 
@@ -75,13 +80,14 @@ class SPLObjective(Objective):
             self.trained["discriminator"] = Discriminator()
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        image, mask = batch["image"], batch["mask"]
+        whole, mask = batch["image"], batch["mask"]
+        image = shrink(whole, mask)
         filled, features = self.trained["generator"](image, mask)
         filled = filled.float()
         error = (filled - image).abs()
         loss = self.recipe.l1_weight * (error * (1 + 2 * mask)).mean()
         values = {"l1": error.mean(), "hole_psnr": metrics.hole_psnr(filled, image, mask).mean()}
-        if self.recipe.adversarial_weight:
+        if self.recipe.adversarial_weight and torch.is_grad_enabled():  # how well it is fooled is no validation
             discriminator = self.trained["discriminator"]
             loss = loss + self.recipe.adversarial_weight * vanilla_loss(judge_fixed(discriminator, filled), True)
             real, fake = discriminator(image), discriminator(filled.detach())
@@ -89,9 +95,14 @@ class SPLObjective(Objective):
             loss = loss + values["discriminator"]
         if self.teacher:
             weight = 1 + 3 * reduce_mask(mask, features.shape[-2:], "nearest")
-            values["semantic"] = ((features.float() - self.teacher(image)).abs() * weight).mean()
+            values["semantic"] = ((features.float() - self.teacher(whole)).abs() * weight).mean()
             loss = loss + self.recipe.semantic_weight * values["semantic"]
         return loss, {key: value.detach() for key, value in values.items()}
+
+
+def shrink(image: Tensor, mask: Tensor) -> Tensor:
+    """An image (B, 3, H, W) as large as the mask (B, 1, h, w)."""
+    return F.interpolate(image, mask.shape[-2:], mode="area")
 
 
 def build_generator(recipe: SPLRecipe, teacher: Teacher | None) -> SPLGenerator | PlainUNet:
@@ -119,13 +130,14 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
         log.warning("no teacher.weights: the semantic weight is 0, the learner guided by the picture alone")
     teacher = Teacher(recipe.teacher) if recipe.teacher else None
     generator = build_generator(recipe, teacher)
-    holes = Holes(recipe.masks)
-    held_out_photos = Photos(replace(recipe.data, folders=recipe.validation or recipe.data.folders), 1, holes)
+    holes, data = Holes(recipe.masks), replace(recipe.data, size=recipe.data.size * (2 if teacher else 1))
+    held_out_photos = Photos(replace(data, folders=recipe.validation or data.folders), 1, holes)
     examples = held_out(held_out_photos, 8)
 
     def sample(trained: nn.ModuleDict, path: Path) -> None:
         device = next(trained.parameters()).device
         image, mask = (examples[key].to(device) for key in ("image", "mask"))
+        image = shrink(image, mask)
         filled, _ = trained["generator"](image, mask)
         save_rows(path, [fill_hole(image, mask, 0.5), filled, torch.where(mask > 0.5, filled, image), image])
 
@@ -137,7 +149,7 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
 
     validation = {"loss": held_out_photos} if recipe.validation else {}
     objective = SPLObjective(generator, teacher, recipe)
-    dataset = Photos(recipe.data, recipe.run.seed, holes)
+    dataset = Photos(data, recipe.run.seed, holes)
     return fit(recipe.run, objective, dataset, sample, validation, export)["generator"]
 
 

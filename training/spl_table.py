@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from asuka_modules import checkpoints
 
 from . import metrics, plain_unet
-from .config import parse_command_line
+from .config import parse_command_line, require_same
 from .data import DataConfig, Photos
 from .latents import Holes
 from .masks import MaskConfig
@@ -32,6 +32,9 @@ class TableRecipe:
     size: int = 256
     count: int = 300
     seed: int = 20210606
+
+    def __post_init__(self):
+        require_same("size", self.size, "masks.size", self.masks.size)
 
 
 @torch.inference_mode()

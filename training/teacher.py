@@ -6,11 +6,10 @@ from pathlib import Path
 
 import timm
 import torch
-import torch.nn.functional as F
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-REDUCTION = 8  # pixels of the enlarged image for one feature, 4 of the image
+REDUCTION = 8  # pixels for one feature
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class TeacherConfig:
 
 
 class Teacher(nn.Module):
-    """Frozen features of a classifier at an eighth of its input's size; images are shown at twice their own.
+    """Frozen features of a classifier at an eighth of its input's size.
 
     Raises FileNotFoundError, or ValueError for weights of another model, or a model without such features.
     """
@@ -53,8 +52,8 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, channels, H / 4, W / 4)."""
-        image = (F.interpolate(image, scale_factor=2, mode="nearest") - self.mean) / self.std
+        """(B, 3, H, W) in [0, 1] -> (B, channels, H / 8, W / 8)."""
+        image = (image - self.mean) / self.std
         return self.network.forward_intermediates(
             image, indices=[self.level], stop_early=True, intermediates_only=True
         )[0]

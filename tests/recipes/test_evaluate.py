@@ -53,6 +53,10 @@ def test_every_method_gets_its_column(photos, masks, tmp_path, with_spl):
     rows = [json.loads(line) for line in (tmp_path / "out" / "images.jsonl").read_text().splitlines()]
     assert all(set(row) == names | {"photo"} for row in rows)
     assert evaluate.run(replace(recipe, count=1))["images"] == 1
+    log = tmp_path / "out" / "images.jsonl"
+    log.write_text(log.read_text().replace(rows[0]["photo"], "another.jpg"))
+    with pytest.raises(ConfigError, match="is of other photos"):
+        evaluate.run(recipe)
     with pytest.raises(ConfigError, match="was made with other settings"):
         evaluate.run(replace(recipe, steps=3))
     torch.nn.init.zeros_(networks["decoder"].decoder.conv_out.weight)

@@ -12,6 +12,7 @@ from asuka_modules import checkpoints
 from asuka_modules.spl import SPLConfig, SPLGenerator
 from training import config, plain_unet, spl, spl_table
 from training.adversary import judge_fixed
+from training.config import ConfigError
 from training.data import DataConfig
 from training.loop import RunConfig
 from training.masks import MaskConfig
@@ -45,7 +46,7 @@ def batch() -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     mask = torch.zeros(2, 1, 64, 64)
     mask[..., 10:40, 20:50] = 1
-    return {"image": torch.rand(2, 3, 64, 64), "mask": mask}
+    return {"image": torch.rand(2, 3, 128, 128), "mask": mask}  # as large as the teacher sees it
 
 
 def test_two_steps(recipe, tmp_path):
@@ -77,7 +78,8 @@ def test_loss(recipe, teacher_weights):
     objective = spl.SPLObjective(spl.build_generator(recipe, teacher), teacher, recipe).eval()
     generator, discriminator = objective.trained["generator"], objective.trained["discriminator"]
     sample = batch()
-    image, mask = sample["image"], sample["mask"]
+    mask = sample["mask"]
+    image = torch.nn.functional.avg_pool2d(sample["image"], 2)
     filled, features = generator(image, mask)
 
     weight = torch.where(mask > 0.5, 3.0, 1.0)
@@ -88,11 +90,12 @@ def test_loss(recipe, teacher_weights):
     network = timm.create_model("resnet18", features_only=True, out_indices=(2,)).eval()
     network.load_state_dict({k: v for k, v in load_file(teacher_weights).items() if k in network.state_dict()})
     mean, std = (torch.tensor(network.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))
-    large = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    target = network((large - mean) / std)[0]
+    target = network((sample["image"] - mean) / std)[0]
     cells = torch.where(mask[:, :, ::4, ::4] > 0.5, 4.0, 1.0)
     semantic = ((features - target).abs() * cells).mean()
 
+    with torch.no_grad():  # validation: fooling the discriminator does not count
+        torch.testing.assert_close(objective(sample)[0], (reconstruction + semantic).detach())
     loss, values = objective(sample)
     torch.testing.assert_close(values["semantic"], semantic.detach())
     torch.testing.assert_close(values["discriminator"], judging.detach())
@@ -104,6 +107,19 @@ def test_loss(recipe, teacher_weights):
         expected = torch.autograd.grad(own, list(network.parameters()), retain_graph=True)
         for parameter, gradient in zip(network.parameters(), expected, strict=True):
             torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_photo_and_mask_of_two_sizes(recipe):
+    with pytest.raises(ConfigError, match=r"data\.size is 128 but masks\.size is 64; set both to the same"):
+        replace(recipe, data=replace(recipe.data, size=128))
+
+
+def test_teacher_sees_the_photo_at_twice_the_size(recipe, monkeypatch):
+    sizes = []
+    look = Teacher.forward
+    monkeypatch.setattr(Teacher, "forward", lambda self, image: sizes.append(image.shape[-2:]) or look(self, image))
+    spl.train(recipe)
+    assert set(sizes) == {(128, 128)}
 
 
 def test_gradients_reach_what_each_loss_is_for(recipe):
@@ -167,8 +183,7 @@ def test_published_teacher(tmp_path):
         if name.endswith(".bn.weight"):
             parameter.data = original[name.replace(".bn.", ".1.")].abs() + 1e-5
     image = torch.rand(1, 3, 64, 64)
-    large = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    expected = network.body.layer2(network.body.layer1(network.body.conv1(network.body.s2d(large))))
+    expected = network.body.layer2(network.body.layer1(network.body.conv1(network.body.s2d(image))))
     torch.testing.assert_close(teacher(image), expected.detach())
 
 
