@@ -64,7 +64,7 @@ def recognise(tensors: State) -> Layout:
     for key, description in UNUSABLE.items():
         if key in tensors:
             raise LayoutError(description)
-    known = "; ".join(layout.name for layout in LAYOUTS)
+    known = "; ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
     some = ", ".join(sorted(tensors)[:5])
     raise LayoutError(f"not recognised; it holds {len(tensors)} tensors such as {some}. Known: ASUKA's own; {known}")
 
@@ -133,6 +133,7 @@ HUGGINGFACE_MAE = {
     "vit.embeddings.position_embeddings": "pos_embed",
     "vit.embeddings.patch_embeddings.projection.": "patch_embed.proj.",
     "vit.encoder.layer.": "blocks.",
+    "vit.layers.": "blocks.",  # as transformers 5 has it in memory
     "vit.layernorm.": "norm.",
     "decoder.decoder_layers.": "decoder_blocks.",
     "decoder.decoder_encoder.layer.": "decoder_blocks.",  # as transformers 5 writes it
@@ -141,6 +142,10 @@ HUGGINGFACE_MAE = {
     "layernorm_after.": "norm2.",
     "attention.attention.": "attn.",
     "attention.output.dense.": "attn.proj.",
+    "attention.q_proj.": "attn.query.",
+    "attention.k_proj.": "attn.key.",
+    "attention.v_proj.": "attn.value.",
+    "attention.o_proj.": "attn.proj.",
     "intermediate.dense.": "mlp.fc1.",
     "output.dense.": "mlp.fc2.",
 }
@@ -228,9 +233,12 @@ def alignment_config(state: State) -> AlignmentConfig:
 # SPL
 
 
-def from_trained_spl(tensors: State) -> dict[str, Tensor]:
-    """The release is the whole training, each network in DistributedDataParallel; under our names is the generator."""
-    return rename(tensors, {"generator.module.": ""})
+# The release is the whole training, each network in DistributedDataParallel; others saved the generator without it.
+SPL_PREFIXES = ("generator.module.", "module.generator.", "generator.", "module.", "")
+
+
+def without(prefix: str) -> Callable[[State], dict[str, Tensor]]:
+    return lambda tensors: {key.removeprefix(prefix): value for key, value in tensors.items()}
 
 
 def spl_config(state: State) -> SPLConfig:
@@ -296,13 +304,16 @@ LAYOUTS = (
         config=alignment_config,
         drop=(".modulation.",),
     ),
-    Layout(
-        name="SPL's training",
-        part="spl",
-        keys=("generator.module.encoder_sm_out.weight", "generator.module.feature_mapping.weight"),
-        convert=from_trained_spl,
-        config=spl_config,
-        keep=("generator.",),
+    *(
+        Layout(
+            name="SPL's training",
+            part="spl",
+            keys=(prefix + "encoder_sm_out.weight", prefix + "feature_mapping.weight"),
+            convert=without(prefix),
+            config=spl_config,
+            keep=(prefix,),
+        )
+        for prefix in SPL_PREFIXES
     ),
 )
 

@@ -277,7 +277,7 @@ def to_facebook(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-@pytest.mark.parametrize("layout", ["transformers 4", "transformers 5", "facebook"])
+@pytest.mark.parametrize("layout", ["transformers 4", "transformers 5", "transformers 5 in memory", "facebook"])
 @torch.no_grad()
 def test_facebooks_mae(layout, tmp_path):
     """224 pixels with class token, on the 256-pixel grid: the encoder as transformers interpolates it, and the whole
@@ -289,6 +289,9 @@ def test_facebooks_mae(layout, tmp_path):
     assert any(key.startswith("decoder.decoder_encoder.") for key in tensors), "transformers writes other names now"
     if layout == "transformers 4":
         tensors = {key.replace("decoder_encoder.layer", "decoder_layers"): value for key, value in tensors.items()}
+    if layout == "transformers 5 in memory":
+        tensors = published.state_dict()
+        assert "vit.layers.0.attention.q_proj.weight" in tensors, "transformers has other names now"
     part = read(to_facebook(tensors) if layout == "facebook" else tensors, tmp_path)
     assert part.config == MAEConfig(embed_dim=768, depth=2, num_heads=12, class_token=True)
     mae = part.build()
