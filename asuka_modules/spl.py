@@ -34,11 +34,16 @@ def normalize_region(x: Tensor, region: Tensor) -> Tensor:
     x (B, C, H, W), binary region (B, 1, H, W) -> (B, C, H, W). The region's mean fills the rest, so that instance
     normalisation sees the region's statistics; the root undoes that the filling has no variance.
     """
+    dtype, counting = (
+        x.dtype,
+        torch.promote_types(x.dtype, torch.float32),
+    )  # half precision cannot count a picture's pixels
+    x, region = x.to(counting), region.to(counting)
     size = region.sum((2, 3), keepdim=True).clamp_min(1)
     x = x * region
     mean = x.sum((2, 3), keepdim=True) / size
     share = size / (x.shape[-2] * x.shape[-1])
-    return F.instance_norm(x + (1 - region) * mean) * share.sqrt()
+    return (F.instance_norm(x + (1 - region) * mean) * share.sqrt()).to(dtype)
 
 
 class HoleNorm(nn.Module):
@@ -87,7 +92,7 @@ class LearnedNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         attention, gamma, beta = self.sa(x)
-        region = (attention.detach() >= self.THRESHOLD).float()
+        region = (attention.detach() >= self.THRESHOLD).to(x)
         x = normalize_region(x, region) + normalize_region(x, 1 - region)
         return x * (1 + gamma) + beta
 
@@ -210,7 +215,10 @@ class SPLGenerator(nn.Module):
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Image (B, 3, H, W) in [0, 1], its hole arbitrary, and binary mask (B, 1, H, W), sides multiples of 4 ->
         the complete image (B, 3, H, W) in [0, 1], and its features (B, feature_dim, H / 4, W / 4) as a teacher would
-        see them. Best at the size of the training, 256."""
+        see them. Best at the size of the training, 256. Raises ValueError for other sides."""
+        h, w = image.shape[-2:]
+        if h % 4 or w % 4:
+            raise ValueError(f"the image is {w}x{h}; sides that are multiples of 4 were expected, so pad it")
         image = fill_hole(image, mask, 1.0)  # white
         layout = self.layout(image, mask)
         x = F.relu(self.encoder_in1(self.encoder_conv1(reflect_pad(image, 3)), mask))

@@ -251,6 +251,31 @@ def test_published_checkpoint(published, tmp_path):
     torch.testing.assert_close(loaded(*inputs)[0], random_generator().float()(*inputs)[0])
 
 
+@pytest.mark.parametrize("prefix", ["generator.", "module.generator.", "module.", ""])
+def test_generators_saved_in_other_ways(published, prefix):
+    state = random_generator().float().state_dict()
+    loaded = checkpoints.recognise({prefix + key: value for key, value in state.items()}, "other.safetensors").build()
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in state.items())
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 0.02), (torch.float16, 0.004)])
+@torch.no_grad()
+def test_half_precision(dtype, tolerance):
+    """At the published size of the picture, whose pixels float16 cannot count. Single pixels may differ by more, where a
+    learned region begins."""
+    torch.manual_seed(0)
+    image, mask = torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)
+    mask[..., 60:150, 80:200] = 1
+    exact, found = random_generator().float(), random_generator().to(dtype)
+    difference = found(image.to(dtype), mask.to(dtype))[0].float() - exact(image, mask)[0]
+    assert difference.abs().mean() < tolerance
+
+
+def test_sides_that_do_not_fit():
+    with pytest.raises(ValueError, match="the image is 30x32; sides that are multiples of 4"):
+        random_generator().float()(torch.rand(1, 3, 32, 30), torch.ones(1, 1, 32, 30))
+
+
 def test_published_checkpoint_with_a_tensor_missing(published, tmp_path):
     del published["generator.module.middle.1.conv_block.3.bias"]
     save_file(published, tmp_path / "places2.safetensors")
