@@ -60,9 +60,15 @@ class Part:
             for k, v in self.state_dict.items()
             if k in shapes and v.shape != shapes[k]
         ]
+        integers = [key for key, value in self.state_dict.items() if not value.is_floating_point()]
         problems = [
             f"{what}: {', '.join(keys[:5])}{' ...' if len(keys) > 5 else ''} ({len(keys)})"
-            for what, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
+            for what, keys in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("wrong shape", misshapen),
+                ("integers, perhaps quantised", integers),
+            )
             if keys
         ]
         if problems:

@@ -148,6 +148,12 @@ def test_wrong_tensors_are_named(bundle):
         assert part in str(error.value)
 
 
+def test_quantised_tensors_are_named(bundle):
+    rewrite(bundle, lambda tensors, described: tensors.update({"mae.norm.weight": torch.ones(32, dtype=torch.int8)}))
+    with pytest.raises(CheckpointError, match=r"integers, perhaps quantised: norm.weight \(1\)"):
+        checkpoints.load(bundle)["mae"].build()
+
+
 def test_newer_formats_ask_for_an_update(bundle):
     rewrite(bundle, lambda tensors, described: described.update(format=99))
     with pytest.raises(CheckpointError, match="format 99 is newer than 1; update the extension"):
