@@ -180,8 +180,12 @@ class HarmonizingDecoder(nn.Module):
         """Decodes `latent` (B, C, H / 8, W / 8), unscaled as ComfyUI's LATENT is, beside what is known.
 
         `image` (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W) binary, 1 = hole -> (B, 3, H, W), about [0, 1], not clamped.
-        A mask of ones decodes from the latent alone.
+        A mask of ones decodes from the latent alone. Raises ValueError for an image of another size than the latent's.
         """
+        covered = tuple(side * self.config.factor for side in latent.shape[-2:])
+        if not image.shape[-2:] == mask.shape[-2:] == covered:
+            found = f"image {tuple(image.shape[-2:])}, mask {tuple(mask.shape[-2:])}"
+            raise ValueError(f"{found}, but the latent covers {covered}; give both at that size")
         if self.config.post_quant_conv:
             latent = self.post_quant_conv(latent)
         return self.decoder(latent, image * 2 - 1, mask) / 2 + 0.5
