@@ -14,6 +14,7 @@ from torch import Tensor
 from . import sockets
 from .networks import Network, require
 from .tensors import broadcast, inpaint_inputs, nchw_to_image
+from .window import Window
 
 log = logging.getLogger(__name__)
 TILE, SMALLEST_TILE, OVERLAP = 64, 16, 16  # latent cells
@@ -62,31 +63,6 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
             decoded = torch.where(mask > 0.5, decoded, image)
         mm = comfy.model_management
         return io.NodeOutput(nchw_to_image(decoded.to(mm.intermediate_device(), mm.intermediate_dtype())))
-
-
-class Window:
-    """The part of an image that a latent covers: all of it and up to 7 pixels more at the lower right, as Inpaint Prepare
-    pads; or up to 7 pixels less, centred, as ComfyUI's VAE crops."""
-
-    def __init__(self, size: tuple[int, int], cells: tuple[int, int], factor: int):
-        covered = [cell * factor for cell in cells]
-        if any(abs(a - b) >= factor for a, b in zip(covered, size, strict=True)):
-            raise ValueError(
-                f"the latent is {covered[1]}x{covered[0]} pixels but the image is {size[1]}x{size[0]}; connect the image that the latent was made from"
-            )
-        self.after = [max(a - b, 0) for a, b in zip(covered, size, strict=True)]  # padding
-        self.before = [(b - a) // 2 if b > a else 0 for a, b in zip(covered, size, strict=True)]  # cropping
-        self.size, self.covered = size, covered
-
-    def cut(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (0, self.after[1], 0, self.after[0]), mode="replicate")
-        (top, left), (h, w) = self.before, self.covered
-        return x[:, :, top : top + h, left : left + w]
-
-    def back(self, x: Tensor) -> Tensor:
-        (top, left), (h, w) = self.before, self.size
-        bottom, right = max(h - top - x.shape[-2], 0), max(w - left - x.shape[-1], 0)
-        return F.pad(x, (left, right, top, bottom), mode="replicate")[:, :, :h, :w]
 
 
 def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:

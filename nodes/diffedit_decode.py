@@ -13,6 +13,7 @@ from ..asuka_modules.diffedit import ddim_step, reduce_to_cells
 from . import sockets
 from .ddim_invert import Trajectory
 from .diffusion import to_intermediate, warn_of_masked_images
+from .window import Window, near
 
 
 class ASUKA_DiffEditDecode(io.ComfyNode):
@@ -50,7 +51,15 @@ class ASUKA_DiffEditDecode(io.ComfyNode):
             )
         warn_of_masked_images(model, positive, negative)
         latent = trajectory.samples
-        mask = reduce_to_cells(mask.reshape(-1, *mask.shape[-2:]), latent.shape[-2:])
+        mask, cells = mask.reshape(-1, *mask.shape[-2:]), latent.shape[-2:]
+        if not (mask > 0.5).any():
+            raise ValueError(
+                "the mask is empty, so there is nothing to edit; lower the threshold of DiffEdit Mask, or paint the part to replace white"
+            )
+        factor = model.get_model_object("latent_format").spacial_downscale_ratio
+        if near(mask.shape[-2:], cells, factor):
+            mask = Window(mask.shape[-2:], cells, factor).cut(mask.unsqueeze(1)).squeeze(1)
+        mask = reduce_to_cells(mask, cells)
         if len(mask) not in (1, len(latent)):
             raise ValueError(
                 f"there are {len(mask)} masks for {len(latent)} pictures; give one for each, or one for all"

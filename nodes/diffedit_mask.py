@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..asuka_modules.diffedit import CLIP_MODES, enlarge_mask, normalize_map
 from .diffusion import image_latent, warn_of_masked_images
+from .window import Window, near
 
 
 class ASUKA_DiffEditMask(io.ComfyNode):
@@ -99,10 +100,15 @@ class ASUKA_DiffEditMask(io.ComfyNode):
         difference = difference_map(model, query, reference, latent, strength, maps, seed)
         soft = normalize_map(difference, clip, clip_ratio)
         factor = model.get_model_object("latent_format").spacial_downscale_ratio
-        size = tuple(image.shape[1:3]) if image is not None else tuple(factor * n for n in latent.shape[-2:])
-        mask = enlarge_mask((soft > threshold).float(), size)
-        soft = torch.nn.functional.interpolate(soft.unsqueeze(1), size, mode="bilinear").squeeze(1)
-        return io.NodeOutput(mask, soft)
+        cells = latent.shape[-2:]
+        covered = tuple(factor * n for n in cells)
+        size = tuple(image.shape[1:3]) if image is not None else covered
+        window = Window(size, cells, factor) if near(size, cells, factor) else None
+        drawn = covered if window else size  # the mask for another picture, or the same at another size, is stretched
+        mask = enlarge_mask((soft > threshold).float(), drawn).unsqueeze(1)
+        soft = torch.nn.functional.interpolate(soft.unsqueeze(1), drawn, mode="bilinear")
+        mask, soft = (window.back(x) if window else x for x in (mask, soft))
+        return io.NodeOutput(mask.squeeze(1), soft.squeeze(1))
 
 
 def difference_map(

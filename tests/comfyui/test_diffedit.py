@@ -391,6 +391,20 @@ def test_inpainting_conditioning_is_warned_of(models, inputs, caplog):
         assert ("InpaintModelConditioning" in caplog.text) == warned
 
 
+def test_mask_lies_where_the_vae_cropped(models, inputs):
+    """70x69 pixels, of which the latent holds the central 64x64."""
+    query, reference, empty = inputs.contexts
+    latent = inputs.latent[:1]
+    cropped, soft = find_mask(models["eps"], query, reference, latent)
+    whole, soft_whole = find_mask(models["eps"], query, reference, latent, image=torch.zeros(1, 69, 70, 3))
+    assert whole.shape == soft_whole.shape == (1, 69, 70)
+    assert torch.equal(whole[:, 2:66, 3:67], cropped)
+    assert torch.equal(soft_whole[:, 2:66, 3:67], soft)
+    _, trajectory, _ = invert(models["eps"], empty, latent)
+    edited = [decode(models["eps"], query, empty, trajectory, mask) for mask in (cropped, whole)]
+    assert torch.equal(*edited)
+
+
 def test_latents_and_models_that_do_not_belong_together(models, inputs):
     empty = inputs.contexts[2]
     with pytest.raises(ValueError, match=r"the latent is \(2, 16, 8, 8\) but the model takes pictures, \(batch, 4"):
@@ -398,6 +412,8 @@ def test_latents_and_models_that_do_not_belong_together(models, inputs):
     with pytest.raises(ValueError, match="leads to pure noise"):
         invert(models["flow"], empty, inputs.latent, steps=1000, ratio=1.0)
     _, trajectory, _ = invert(models["eps"], empty, inputs.latent, steps=2)
+    with pytest.raises(ValueError, match="the mask is empty, so there is nothing to edit"):
+        decode(models["eps"], empty, empty, trajectory, torch.zeros(1, 64, 64))
     with pytest.raises(ValueError, match="3 masks for 2 pictures"):
         decode(models["eps"], empty, empty, trajectory, torch.ones(3, 8, 8))
     other = module("ddim_invert").Trajectory(trajectory.sigmas, trajectory.latents, trajectory.samples, "SDXL")
