@@ -44,6 +44,10 @@ class ASUKA_AlignConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, alignment: Network, prior: Tensor, strength: float, base: list | None = None) -> io.NodeOutput:
+        if base and len(base) > 1:
+            raise ValueError(
+                f"base holds {len(base)} conditionings combined; one was expected, usually the empty prompt"
+            )
         empty, options = base[0] if base else (None, {})
         positive, negative = align(require(alignment), prior, empty, strength)
         positive_options, negative_options = dict(options), dict(options)
@@ -57,7 +61,7 @@ class ASUKA_AlignConditioning(io.ComfyNode):
 def align(
     alignment: Network, prior: Tensor, base: Tensor | None, strength: float, pool: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The aligned prior (B, N, C), or with `pool` its mean (B, 1, C), mixed with `base` (1, T, C), which stands for the
+    """The aligned prior (B, N, C), or with `pool` its mean (B, 1, C), mixed with `base` (1 or B, T, C), which stands for the
     empty prompt; and this, as long. Without `base` the empty prompt stored with the weights is used."""
     mm, config = comfy.model_management, alignment.config
     if prior.shape[-1] != config.prior_dim:
@@ -82,6 +86,10 @@ def align(
     if empty.shape[-1] != context.shape[-1]:
         raise ValueError(
             f"base is {empty.shape[-1]} wide but the context of {alignment.file} is {context.shape[-1]}; they belong to different models"
+        )
+    if len(empty) not in (1, len(context)):
+        raise ValueError(
+            f"there are {len(empty)} of base but {len(context)} of prior; give one for each, or one for all"
         )
     empty = match_length(empty.to(context), context.shape[1])
     return interpolate_context(context, empty, strength), empty

@@ -7,7 +7,9 @@ from ..asuka_modules.masking import fill_hole
 
 
 def image_to_nchw(image: Tensor) -> Tensor:
-    """IMAGE (B, H, W, 3) in [0, 1] -> (B, 3, H, W); an alpha channel is dropped."""
+    """IMAGE (B, H, W, 3) in [0, 1] -> (B, 3, H, W); an alpha channel is dropped, a single channel is grey."""
+    if image.shape[-1] == 1:
+        image = image.expand(*image.shape[:-1], 3)
     return image[..., :3].movedim(-1, 1)
 
 

@@ -174,8 +174,21 @@ def test_conditioning(extension):
     torch.testing.assert_close(results[0.5][0][0][0], (context + empty) / 2)
     with pytest.raises(ValueError, match=r"base is 1024 wide but the context of .* is 768"):
         node.execute(alignment, prior, 0.5, [[torch.zeros(1, 77, 1024), {}]])
+    with pytest.raises(ValueError, match="there are 3 of base but 2 of prior"):
+        node.execute(alignment, prior, 0.5, [[torch.zeros(3, 77, 768), {}]])
+    with pytest.raises(ValueError, match="base holds 2 conditionings combined; one was expected"):
+        node.execute(alignment, prior, 0.5, base * 2)
     with pytest.raises(ValueError, match="the prior is 7 wide"):
         node.execute(alignment, prior[..., :7], 1.0)
+
+
+def test_grey_image_of_one_channel(extension):
+    tensors = sys.modules["asuka_extension.nodes.tensors"]
+    grey, mask = torch.rand(1, 8, 8, 1), torch.zeros(1, 8, 8)
+    mask[:, 2:5] = 1
+    found, _ = tensors.inpaint_inputs(grey, mask)
+    expected, _ = tensors.inpaint_inputs(grey.expand(-1, -1, -1, 3), mask)
+    assert torch.equal(found, expected)
 
 
 def test_mask_with_a_channel(extension):
