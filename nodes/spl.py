@@ -58,18 +58,21 @@ class ASUKA_InpaintSPL(io.ComfyNode):
         filled = []
         for i in range(len(image)):
             mm.throw_exception_if_processing_interrupted()
-            photo, hole = (x[i : i + 1].to(spl.device, torch.float32) for x in (image, mask))
-            result = F.interpolate(fill(spl.load(memory), photo, hole, size), (h, w), mode="bicubic", antialias=True)
+            photo, hole = (x[i : i + 1].float() for x in (image, mask))
+            # Made small before they move: the device never holds the photo at its own size.
+            if size != (h, w):
+                photo, hole = resize_known(photo, hole, size), reduce_mask(hole, size, "area")
+            result = fill(spl.load(memory), photo.to(spl.device), hole.to(spl.device)).to(image.device)
+            result = F.interpolate(result, (h, w), mode="bicubic", antialias=True)
             filled.append(result.clamp(0, 1).to(image))
             progress.update(1)
         result = torch.where(mask > 0.5, torch.cat(filled), image)
         return io.NodeOutput(nchw_to_image(result.to(mm.intermediate_device(), mm.intermediate_dtype())))
 
 
-def fill(network, image: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """The network's picture (B, 3, h, w) of an image (B, 3, H, W) with a hole, at `size`."""
-    if size != image.shape[-2:]:
-        image, mask = resize_known(image, mask, size), reduce_mask(mask, size, "area")
-    right, bottom = (max(SMALLEST, side + -side % MULTIPLE) - side for side in reversed(size))
+def fill(network, image: Tensor, mask: Tensor) -> Tensor:
+    """The network's picture (B, 3, H, W) of an image (B, 3, H, W) with a hole, of any size."""
+    h, w = image.shape[-2:]
+    right, bottom = (max(SMALLEST, side + -side % MULTIPLE) - side for side in (w, h))
     image, mask = (F.pad(x, (0, right, 0, bottom), mode="replicate") for x in (image, mask))
-    return network(image, mask)[0][:, :, : size[0], : size[1]]
+    return network(image, mask)[0][:, :, :h, :w]
