@@ -99,7 +99,7 @@ def convert(hint: object, value: object, where: str, problems: list[str]):
             return "no"
         if value in arguments:
             return value
-    elif origin is types.UnionType:
+    elif origin in (types.UnionType, typing.Union):  # the latter for Literal | None
         if value is None and type(None) in arguments:
             return None
         return convert(next(a for a in arguments if a is not type(None)), value, where, problems)

@@ -72,6 +72,15 @@ def test_precision_no_may_be_written_bare(tmp_path):
     assert read(tmp_path, VALID, "run.precision=no").run.precision == "no"
 
 
+def test_a_choice_may_be_left_out(tmp_path):
+    assert read(tmp_path, VALID, "masks.family=object").masks.family == "object"
+    assert read(tmp_path, VALID, "masks.family=null").masks.family is None
+    with pytest.raises(
+        config.ConfigError, match=r"masks.family is 'round', expected 'object' or 'irregular' or 'regular'"
+    ):
+        read(tmp_path, VALID, "masks.family=round")
+
+
 def test_value_without_parts_is_named(tmp_path):
     with pytest.raises(config.ConfigError, match=r"--set run.lr.x=1: run.lr is 0.0001, which has no parts"):
         read(tmp_path, VALID, "run.lr.x=1")
