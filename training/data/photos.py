@@ -36,12 +36,12 @@ def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator)
     side = min(side, config.size) if config.native else max(1, round(side * rng.uniform(*config.scale)))
     y, x = rng.integers(0, h - side + 1), rng.integers(0, w - side + 1)
     view = photo[y : y + side, x : x + side]
+    if config.tone:  # before the resizing, which hides how far apart brightened dark levels are
+        power = np.exp(rng.uniform(-config.tone, config.tone))
+        view = (255 * (np.arange(256) / 255) ** power).round().astype(np.uint8)[view]
     if side != config.size:
         interpolation = cv2.INTER_AREA if side > config.size else cv2.INTER_CUBIC
         view = cv2.resize(view, (config.size, config.size), interpolation=interpolation)
-    if config.tone:
-        power = np.exp(rng.uniform(-config.tone, config.tone))
-        view = (255 * (np.arange(256) / 255) ** power).round().astype(np.uint8)[view]
     return view[:, ::-1] if rng.random() < 0.5 else view
 
 
