@@ -1,11 +1,12 @@
-"""Draws the workflows' thumbnails from real runs with the miniature: `bash scripts/thumbnails.sh`.
+"""Draws the workflows' thumbnails: `bash scripts/thumbnails.sh`.
 
-Above the photo with its hole in grey, below what the workflow made of it. Workflows that need weights which the miniature
-cannot stand in for get none.
+Above the photo with its hole in grey, below what the workflow made of it in a real run with the miniature. Workflows that
+need weights which the miniature cannot stand in for show the photo and the graph.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -14,14 +15,18 @@ from pathlib import Path
 
 import av
 import numpy as np
+from browser import bounds, load, open_page, place_models, show
 from comfy_server import ROOT, Server, make_base
 from PIL import Image, ImageOps
+from playwright.sync_api import Page
 from stand_ins import with_miniature
 
 from demo import device_arguments, say
 
 NEED_TEXT = ("flux_fill", "remove_by_text", "edit_by_text")
-SIDE, GAP = 480, 4
+SIDE, GAP = 480, 4  # pixels
+HALF = (SIDE, (SIDE - GAP) // 2)
+MARGIN, RIM = 150, 16  # of the page, which its own bars take, and around the graph
 
 
 def main() -> None:
@@ -30,12 +35,30 @@ def main() -> None:
         make_base(base)
         with Server(Path(os.environ["COMFYUI_PATH"]), sys.executable, base, device_arguments()) as server:
             for path in sorted((ROOT / "workflows").glob("*.json")):
-                if path.stem in NEED_TEXT:
-                    continue
                 say(path.stem)
-                thumbnail(server, json.loads((path.parent / "api" / path.name).read_text())).save(
-                    path.with_suffix(".jpg"), quality=85
-                )
+                prompt = json.loads((path.parent / "api" / path.name).read_text())
+                if path.stem not in NEED_TEXT:
+                    thumbnail(server, prompt).save(path.with_suffix(".jpg"), quality=85)
+            place_models(base)  # so that no node is red
+            with open_page(server) as page:
+                for name in NEED_TEXT:
+                    path = ROOT / "workflows" / f"{name}.json"
+                    prompt = json.loads((path.parent / "api" / path.name).read_text())
+                    graph_thumbnail(page, json.loads(path.read_text()), prompt).save(
+                        path.with_suffix(".jpg"), quality=85
+                    )
+
+
+def graph_thumbnail(page: Page, workflow: dict, prompt: dict) -> Image.Image:
+    photo = next(node["inputs"]["image"] for node in prompt.values() if node["class_type"] == "LoadImage")
+    load(page, workflow)
+    left, top, right, bottom = box = bounds({"nodes": [n for n in workflow["nodes"] if n["type"] != "MarkdownNote"]})
+    scale = min(1700 / (right - left), 800 / (bottom - top))
+    show(page, box, scale, MARGIN)
+    size = {"width": (right - left) * scale + 2 * RIM, "height": (bottom - top) * scale + 2 * RIM}
+    graph = Image.open(io.BytesIO(page.screenshot(clip={"x": MARGIN - RIM, "y": MARGIN - RIM, **size})))
+    graph = ImageOps.pad(graph, HALF, Image.Resampling.LANCZOS, graph.getpixel((1, 1)))
+    return stack(Image.open(ROOT / "workflows" / "samples" / photo).convert("RGB"), graph)
 
 
 def thumbnail(server: Server, prompt: dict) -> Image.Image:
@@ -53,10 +76,14 @@ def thumbnail(server: Server, prompt: dict) -> Image.Image:
     mask = hole.convert("L")
     height = np.nonzero(np.asarray(mask).max(1) > 127)[0].mean() / mask.height
     photo.paste((128, 128, 128), mask=mask)
+    return stack(photo, result, height)
+
+
+def stack(photo: Image.Image, result: Image.Image, height: float = 0.5) -> Image.Image:
+    """One above the other, each cut to its half around a height of its own, 0 to 1."""
     canvas = Image.new("RGB", (SIDE, SIDE), "white")
-    size = (SIDE, (SIDE - GAP) // 2)
-    for picture, y in ((photo, 0), (result, size[1] + GAP)):
-        canvas.paste(ImageOps.fit(picture, size, Image.Resampling.LANCZOS, centering=(0.5, height)), (0, y))
+    for picture, y in ((photo, 0), (result, HALF[1] + GAP)):
+        canvas.paste(ImageOps.fit(picture, HALF, Image.Resampling.LANCZOS, centering=(0.5, height)), (0, y))
     return canvas
 
 
