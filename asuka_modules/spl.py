@@ -34,10 +34,8 @@ def normalize_region(x: Tensor, region: Tensor) -> Tensor:
     x (B, C, H, W), binary region (B, 1, H, W) -> (B, C, H, W). The region's mean fills the rest, so that instance
     normalisation sees the region's statistics; the root undoes that the filling has no variance.
     """
-    dtype, counting = (
-        x.dtype,
-        torch.promote_types(x.dtype, torch.float32),
-    )  # half precision cannot count a picture's pixels
+    dtype = x.dtype
+    counting = torch.promote_types(dtype, torch.float32)  # half precision cannot count a picture's pixels
     x, region = x.to(counting), region.to(counting)
     size = region.sum((2, 3), keepdim=True).clamp_min(1)
     x = x * region

@@ -121,7 +121,7 @@ class Finished:
             raise FileNotFoundError(f"{folder}: no such folder")
         self.files = {path.stem: path for path in sorted(folder.iterdir())}
         if missing := [name for name in names if name not in self.files]:
-            raise FileNotFoundError(f"{folder}: no result for {missing[0]} and {len(missing) - 1} more photos")
+            raise FileNotFoundError(f"{folder}: no result for {len(missing)} of the photos, such as {missing[0]}")
         self.weights = {str(folder): fingerprint(self.files.values())}
 
     def __call__(self, question: Question) -> np.ndarray:

@@ -135,7 +135,7 @@ def test_missing_results_are_told_before_the_long_part(bench, monkeypatch, capsy
         (bench.folder / "off by 2" / f"{i}.png").unlink()
     with pytest.raises(SystemExit):
         command(bench, monkeypatch)
-    assert "off by 2: no result for" in capsys.readouterr().err
+    assert "off by 2: no result for 2 of the photos, such as" in capsys.readouterr().err
     assert not (bench.out / "pictures").exists()
 
 
