@@ -15,11 +15,13 @@ from asuka_modules.mae import MAE, MAEConfig
 from training import align, frozen
 from training.base.checkpoint import save_base
 from training.base.unet import DescribedUNet
+from training.data import DataConfig
 from training.decoder import init_trunk
 from training.frozen import BaseModelError, load_frozen
 from training.latents import LatentsConfig
 from training.ldm_names import unet_to_ldm, vae_to_ldm
 from training.loop import RunConfig
+from training.masks import MaskConfig
 
 TINY_MAE = MAEConfig(64, 4, 32, 2, 4, 24, 2, 4, prior_depth=1)
 
@@ -106,7 +108,7 @@ def test_alignment_loss_is_diffusers_noise_prediction_loss(networks, single_file
     mae = MAE(TINY_MAE)
     mae.init_weights()
     alignment = Alignment(AlignmentConfig(prior_dim=24, context_dim=48, depth=2, head_dim=8))
-    latents = LatentsConfig("unused", 1, None, None)
+    latents = LatentsConfig("unused", 1, DataConfig(("unused",)), MaskConfig(objects="unused"))
     recipe = align.AlignRecipe("", "", latents, RunConfig("unused", 1, 2, 1e-4))
     objective = align.AlignObjective(alignment, mae.requires_grad_(False), load_frozen(single_file), recipe)
 
