@@ -34,23 +34,22 @@ def main() -> None:
         base = Path(folder)
         make_base(base)
         with Server(Path(os.environ["COMFYUI_PATH"]), sys.executable, base, device_arguments()) as server:
-            for path in sorted((ROOT / "workflows").glob("*.json")):
-                say(path.stem)
-                prompt = json.loads((path.parent / "api" / path.name).read_text())
+            paths = sorted((ROOT / "workflows").glob("*.json"))
+            for path in paths:
                 if path.stem not in NEED_TEXT:
-                    thumbnail(server, prompt).save(path.with_suffix(".jpg"), quality=85)
+                    say(path.stem)
+                    picture = thumbnail(server, json.loads((path.parent / "api" / path.name).read_text()))
+                    picture.save(path.with_suffix(".jpg"), quality=85)
             place_models(base)  # so that no node is red
             with open_page(server) as page:
-                for name in NEED_TEXT:
-                    path = ROOT / "workflows" / f"{name}.json"
-                    prompt = json.loads((path.parent / "api" / path.name).read_text())
-                    graph_thumbnail(page, json.loads(path.read_text()), prompt).save(
-                        path.with_suffix(".jpg"), quality=85
-                    )
+                for path in paths:
+                    if path.stem in NEED_TEXT:
+                        say(path.stem)
+                        graph_thumbnail(page, json.loads(path.read_text())).save(path.with_suffix(".jpg"), quality=85)
 
 
-def graph_thumbnail(page: Page, workflow: dict, prompt: dict) -> Image.Image:
-    photo = next(node["inputs"]["image"] for node in prompt.values() if node["class_type"] == "LoadImage")
+def graph_thumbnail(page: Page, workflow: dict) -> Image.Image:
+    photo = next(node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "LoadImage")
     load(page, workflow)
     left, top, right, bottom = box = bounds({"nodes": [n for n in workflow["nodes"] if n["type"] != "MarkdownNote"]})
     scale = min(1700 / (right - left), 800 / (bottom - top))
