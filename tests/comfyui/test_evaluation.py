@@ -1,10 +1,12 @@
 """The benchmark's methods on a real ComfyUI server."""
 
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from comfy_server import ROOT
+from comfy_server import ROOT, ServerError
 from graphs import ellipse, photo
 from PIL import Image
 
@@ -117,3 +119,26 @@ def test_what_goes_wrong_is_told(runtime, question):
         make_method(MethodConfig("x", replace(SD, checkpoint="none.safetensors")), ComfyUIConfig(runtime.url))(question)
     with pytest.raises(ComfyUIError, match=r"ComfyUI, CLIPTextEncode: .*clip"):
         make_method(MethodConfig("x", Diffusion(BASE)), runtime)(question)
+
+
+def test_graph_taken_off_the_queue_is_told(server, runtime, question):
+    """Instead of waiting for it for ever."""
+    comfyui, told = ComfyUI(runtime), []
+    graph = inpaint(replace(SD, steps=1000), comfyui.upload(question.image, question.hole), SIZE, 0)
+
+    def ask_and_wait():
+        with pytest.raises(ComfyUIError, match="lost the graph: stopped, or taken off the queue"):
+            comfyui.picture(graph, "result")
+        told.append(True)
+
+    first = server.queue(graph)  # keeps the server busy
+    waiting = threading.Thread(target=ask_and_wait, daemon=True)
+    waiting.start()
+    while not server.get("/queue")["queue_pending"]:
+        time.sleep(0.05)
+    comfyui.request("POST", "/queue", json={"clear": True})
+    waiting.join(timeout=20)
+    comfyui.request("POST", "/interrupt")
+    with pytest.raises(ServerError, match="interrupted"):
+        server.wait(first)
+    assert told

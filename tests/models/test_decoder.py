@@ -128,6 +128,15 @@ def test_gradient_reaches_every_parameter():
     assert [name for name, p in decoder.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+def test_picture_of_another_size_is_refused():
+    decoder, (latent, image, mask) = random_decoder(), random_inputs(TINY)
+    found = r"image \(32, 40\), mask \(32, 48\), but the latent covers \(32, 48\); give both at that size"
+    with pytest.raises(ValueError, match=found):
+        decoder(latent, image[..., :40], mask)
+    with pytest.raises(ValueError, match=r"mask \(16, 48\), but the latent covers"):
+        decoder(latent, image, mask[..., :16, :])
+
+
 def test_parameter_counts_are_the_published_ones():
     """seed: base 75.48 M in all, of which 15.21 M are published but unused; 1.5x 194.35 and 34.21; 2x 432.79 and 60.82."""
     with torch.device("meta"):

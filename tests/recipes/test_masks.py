@@ -119,10 +119,11 @@ def test_top_up_refuses_to_leak():
 
 
 def test_coco_instances_are_object_shapes(tmp_path):
-    """Two polygons of one instance unite; crowds, specks and what fills the picture are left out."""
+    """The polygons of one instance unite, also where they overlap; crowds, specks and what fills the picture are left out."""
     triangle, square = [10, 10, 40, 10, 10, 40], [60, 60, 80, 60, 80, 80, 60, 80]
+    upper = [10, 10, 30, 10, 30, 25, 10, 25]  # within the triangle, nearly all of it
     annotations = [
-        {"image_id": 1, "iscrowd": 0, "area": 900, "segmentation": [triangle, square]},
+        {"image_id": 1, "iscrowd": 0, "area": 900, "segmentation": [triangle, square, upper]},
         {"image_id": 1, "iscrowd": 1, "area": 900, "segmentation": {"counts": [], "size": [100, 100]}},
         {"image_id": 1, "iscrowd": 0, "area": 10, "segmentation": [square]},
         {"image_id": 1, "iscrowd": 0, "area": 9000, "segmentation": [square]},
@@ -134,7 +135,7 @@ def test_coco_instances_are_object_shapes(tmp_path):
     assert [shape.shape for shape in shapes] == [(71, 71), (21, 21)]
     assert shapes[1].all()
     reference = np.zeros((101, 101), bool)
-    for polygon in (triangle, square):
+    for polygon in (triangle, square, upper):
         corners = np.reshape(polygon, (-1, 2))
         reference |= skimage.draw.polygon2mask(reference.shape, corners[:, ::-1])
     agreement = (shapes[0] > 0) == reference[10:81, 10:81]
