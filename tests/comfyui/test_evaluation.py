@@ -71,7 +71,7 @@ def test_answer_is_that_of_the_seed(runtime, question, results):
     assert not np.array_equal(method(replace(question, seed=8)), results["SD"])
 
 
-def test_whole_benchmark_runs_and_continues(runtime, tmp_path):
+def test_whole_benchmark_runs_and_continues(server, runtime, tmp_path):
     rng = np.random.default_rng(0)
     for folder in ("photos", "masks"):
         (tmp_path / folder).mkdir()
@@ -93,6 +93,8 @@ def test_whole_benchmark_runs_and_continues(runtime, tmp_path):
     results = benchmark.run(recipe)
     assert results["methods"]["ASUKA"]["means"].keys() >= {"psnr", "ssim", "grad", "seed_spread"}
     assert set(results["methods"]["ASUKA"]["weights"]) == {BASE, FILE}
+    assert results["versions"]["comfyui"] == server.get("/system_stats")["system"]["comfyui_version"]
+    assert "2 seeds, 3 steps, no features" in (tmp_path / "out" / "results.md").read_text()
     pictures = sorted((tmp_path / "out" / "pictures").rglob("*.png"))
     assert [path.name for path in pictures] == ["0-0.png", "0-1.png", "1-0.png", "1-1.png"] * 2
     lost, before = pictures[3], pictures[3].read_bytes()

@@ -22,7 +22,7 @@ from .comfyui import ComfyUIConfig
 from .compare import compare, fid_difference, read_images
 from .features import FeatureCache
 from .hashes import sha256
-from .methods import Method, MethodConfig, ask, make_method
+from .methods import Method, MethodConfig, Sampled, ask, make_method
 from .networks import NETWORKS, Perceptual
 from .pairs import Pair, PairsConfig, open_pairs, read_picture
 from .pixels import composite
@@ -178,8 +178,11 @@ def summarize(
 ) -> dict:
     """What results.json holds: how it was measured, and for every method its means and each seed's FID."""
     domains = Counter(image["domain"] for image in images)
+    versions = {name: version(name) for name in LIBRARIES}
     found = {}
     for name, method in methods.items():
+        if isinstance(method, Sampled):
+            versions["comfyui"] = method.server.version
         found[name] = {
             "means": means(image["methods"][name] for image in images),
             "domains": {
@@ -197,7 +200,7 @@ def summarize(
         "domains": domains,
         "recipe": asdict(recipe),
         "commit": commit(),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": versions,
         "networks": {path.name: sha256(path) for path in sorted(Path(recipe.weights).rglob("*")) if path.is_file()},
         "methods": found,
     }

@@ -30,7 +30,7 @@ class ComfyUI:
 
     def __init__(self, config: ComfyUIConfig):
         self.config = config
-        self.request("GET", "/system_stats")
+        self.version = self.request("GET", "/system_stats").json()["system"]["comfyui_version"]
 
     def request(self, verb: str, path: str, **options) -> requests.Response:
         try:

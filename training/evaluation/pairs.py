@@ -24,7 +24,7 @@ class PairsConfig:
     mask_folder: str | None = None  # for photos: masks of the same file names, white in the hole
     masks: MaskConfig | None = None  # for photos: drawn, the i-th from (seed, i)
     size: int = 512
-    count: int | None = None  # the first so many of them; photos come in an order of the seed
+    count: int | None = None  # so many of them: evenly over MISATO, photos in an order of the seed
     hole: tuple[float, float] = (0.0, 1.0)  # share of the photo that a drawn hole may cover
     seed: int = 20231204
 
@@ -55,11 +55,14 @@ class Misato(Sequence):
 
     def __init__(self, config: PairsConfig):
         self.size, self.folder = config.size, Path(config.misato, str(config.size))
-        self.files = sorted((self.folder / "image").glob("[0-9][0-9][0-9][0-9].png"))[: config.count]
+        self.files = sorted((self.folder / "image").glob("[0-9][0-9][0-9][0-9].png"))
         if not self.files:
             raise FileNotFoundError(
                 f"{self.folder}/image: no 0000.png and so on; MISATO's published layout was expected"
             )
+        if config.count:
+            check_count(self.folder / "image", len(self.files), config.count)
+            self.files = [self.files[i * len(self.files) // config.count] for i in range(config.count)]
         self.names = [file.stem for file in self.files]
 
     def __len__(self) -> int:
@@ -78,8 +81,8 @@ class Photos(Sequence):
 
     def __init__(self, config: PairsConfig):
         self.config, self.files = config, find_photos((config.photos,))
-        if config.count and len(self.files) < config.count:
-            raise ValueError(f"{config.photos} has {len(self.files)} photos, fewer than count, {config.count}")
+        if config.count:
+            check_count(config.photos, len(self.files), config.count)
         if len({file.stem for file in self.files}) < len(self.files):
             raise ValueError(
                 f"{config.photos} has photos of the same name; results are told apart by it, so rename them"
@@ -100,6 +103,12 @@ class Photos(Sequence):
         else:
             mask = read_mask(Path(config.mask_folder, f"{file.stem}.png"))
         return check(Pair(file.stem, "photos", image, mask), config.size)
+
+
+def check_count(folder: str | Path, found: int, count: int) -> None:
+    """Raises ValueError for fewer photos than are to be taken."""
+    if found < count:
+        raise ValueError(f"{folder} has {found} photos, fewer than count, {count}")
 
 
 def check(pair: Pair, size: int) -> Pair:

@@ -61,9 +61,11 @@ def table(results: dict) -> str:
 
 
 def how(results: dict) -> str:
-    """By which protocol, on what, and with which features."""
+    """By which protocol, on what, in how many steps, and with which features."""
     recipe, sets = results["recipe"], [s for method in results["methods"].values() for s in method["sets"]]
     domains = ", ".join(f"{count} {domain}" for domain, count in results["domains"].items())
+    steps = sorted({method["diffusion"]["steps"] for method in recipe["methods"] if method["diffusion"]})
+    sampled = f"{' or '.join(map(str, steps))} steps, " if steps else ""
     seen = (
         f"features {results['features']}, of which the IDS saw {sets[0]['components']} dimensions"
         if sets
@@ -71,7 +73,7 @@ def how(results: dict) -> str:
     )
     return (
         f"Protocol {results['protocol']}: {results['pairs']} pairs at {recipe['pairs']['size']} px ({domains}), "
-        f"{recipe['seeds']} seeds, {seen}; composites; commit {results['commit'][:10]}.\n"
+        f"{recipe['seeds']} seeds, {sampled}{seen}; composites; commit {results['commit'][:10]}.\n"
     )
 
 

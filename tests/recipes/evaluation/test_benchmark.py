@@ -190,7 +190,7 @@ def test_results_of_another_size_are_named(bench, monkeypatch, capsys):
 
 def test_table_has_the_papers_numbers_beside_ours():
     method = {"means": {"lpips": 0.2, "psnr": 20.0}, "sets": [{"fid": 10.0, "components": 9, "reason": "too few"}]}
-    recipe = {"pairs": {"size": 512, "misato": None}, "seeds": 1}
+    recipe = {"pairs": {"size": 512, "misato": None}, "seeds": 1, "methods": []}
     results = {
         "protocol": "asuka",
         "pairs": 9,

@@ -78,6 +78,18 @@ def test_written_set_reads_as_published(recipe):
         assert pair.image[0, 0].tolist() == list(photo.getpixel((10, 0)))
 
 
+def test_fewer_pairs_are_of_every_domain(recipe):
+    run(recipe, mean_colour)
+    assert [pair.name for pair in open_pairs(PairsConfig(misato=recipe.out, size=SIZE, count=4))] == [
+        "0000",
+        "0001",
+        "1500",
+        "1501",
+    ]
+    with pytest.raises(ValueError, match="has 6 photos, fewer than count, 7"):
+        open_pairs(PairsConfig(misato=recipe.out, size=SIZE, count=7))
+
+
 def test_1024_pixels_come_from_the_same_manifest_without_background(recipe):
     run(recipe, mean_colour)
     run(replace(recipe, size=1024), mean_colour)
