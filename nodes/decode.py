@@ -49,9 +49,10 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
     def execute(cls, decoder: Network, samples: dict, image: Tensor, mask: Tensor, keep_known: bool) -> io.NodeOutput:
         config = require(decoder).config
         latent = samples["samples"]
-        if latent.ndim != 4 or latent.shape[1] != config.latent_channels:
+        if latent.is_nested or latent.ndim != 4 or latent.shape[1] != config.latent_channels:
+            found = "of several kinds" if latent.is_nested else tuple(latent.shape)
             raise ValueError(
-                f"the latent is {tuple(latent.shape)} but {decoder.file} decodes (batch, {config.latent_channels}, height, width); it belongs to another model"
+                f"the latent is {found} but {decoder.file} decodes (batch, {config.latent_channels}, height, width); it belongs to another model"
             )
         image, mask = inpaint_inputs(image, mask)
         latent, image = broadcast("latent", latent, "image", image)
@@ -66,61 +67,56 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
 
 
 def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """Decodes image by image, in tiles where memory does not suffice; (B, 3, H, W) in [0, 1] on the intermediate device."""
-    mm, config = comfy.model_management, decoder.config
+    """Decodes image by image, in ever smaller tiles once memory does not suffice; (B, 3, H, W) in [0, 1] on the
+    intermediate device."""
+    mm = comfy.model_management
     dtype = mm.vae_dtype(decoder.device, [torch.bfloat16, torch.float32])
-    scale = (config.ch / 128) ** 2 * config.num_res_blocks / 3
-    memory = int(2178 * 64 * 1.25 * scale * latent.shape[-2] * latent.shape[-1] * mm.dtype_size(dtype))
+    values = 2178 * 64 * 1.25 * decoder.config.ch / 128  # a latent cell, as ComfyUI counts them for SD's VAE, by width
+    memory = int(values * latent.shape[-2] * latent.shape[-1] * mm.dtype_size(dtype))
     progress = comfy.utils.ProgressBar(len(latent))
-    decoded = []
+    tile, decoded = None, []  # None: whole
     for i in range(len(latent)):
-        mm.throw_exception_if_processing_interrupted()
         inputs = [x[i : i + 1].to(decoder.device, dtype) for x in (latent, image, mask)]
-        try:
-            result = decoder.load(memory)(*inputs)
-        except Exception as error:  # what counts as out of memory differs between devices
-            mm.raise_non_oom(error)
-            result = None
-        if result is None:  # outside of the handler, which holds on to the tensors of the failed attempt
-            log.warning("Harmonizing VAE Decode ran out of memory, decoding in tiles instead")
+        while True:
+            mm.throw_exception_if_processing_interrupted()
+            try:
+                result = decode_tiled(decoder, *inputs, tile) if tile else decoder.load(memory)(*inputs)
+                break
+            except Exception as error:  # what counts as out of memory differs between devices
+                mm.raise_non_oom(error)
+                if tile == SMALLEST_TILE:
+                    raise
+            # outside of the handler, which holds on to the tensors of the failed attempt
+            tile = tile // 2 if tile else TILE
+            pixels = tile * decoder.config.factor
+            log.warning("Harmonizing VAE Decode ran out of memory, decoding in tiles of %d pixels instead", pixels)
             mm.soft_empty_cache()
-            result = decode_tiled(decoder, *inputs)
         decoded.append(result.float().clamp(0, 1).to(mm.intermediate_device()))
         progress.update(1)
     return torch.cat(decoded)
 
 
-def decode_tiled(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """Decodes in overlapping tiles, halving them until they fit.
+def decode_tiled(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, size: int) -> Tensor:
+    """Decodes in overlapping tiles of `size` latent cells.
 
     Image and mask travel with the latent, folded to its resolution, so that their tiles are cut along with its own.
     """
-    mm, factor = comfy.model_management, decoder.config.factor
-    network, channels = decoder.patcher.model, latent.shape[1]
+    network, channels, factor = decoder.patcher.model, latent.shape[1], decoder.config.factor
     packed = torch.cat([latent, F.pixel_unshuffle(image, factor), F.pixel_unshuffle(mask, factor)], dim=1)
 
     def decode_tile(tile: Tensor) -> Tensor:
         parts = tile.split([channels, 3 * factor**2, factor**2], dim=1)
         return network(parts[0], F.pixel_shuffle(parts[1], factor), F.pixel_shuffle(parts[2], factor)).float()
 
-    size = TILE
-    while True:
-        overlap = min(OVERLAP, size // 4)
-        steps = comfy.utils.get_tiled_scale_steps(latent.shape[-1], latent.shape[-2], size, size, overlap)
-        try:
-            return comfy.utils.tiled_scale(
-                packed,
-                decode_tile,
-                size,
-                size,
-                overlap,
-                factor,
-                output_device=mm.intermediate_device(),
-                pbar=comfy.utils.ProgressBar(steps),
-            )
-        except Exception as error:
-            mm.raise_non_oom(error)
-            if size == SMALLEST_TILE:
-                raise
-        size //= 2
-        mm.soft_empty_cache()
+    overlap = min(OVERLAP, size // 4)
+    steps = comfy.utils.get_tiled_scale_steps(latent.shape[-1], latent.shape[-2], size, size, overlap)
+    return comfy.utils.tiled_scale(
+        packed,
+        decode_tile,
+        size,
+        size,
+        overlap,
+        factor,
+        output_device=comfy.model_management.intermediate_device(),
+        pbar=comfy.utils.ProgressBar(steps),
+    )
