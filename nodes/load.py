@@ -69,9 +69,9 @@ class ASUKA_Load(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str | None) -> float | None:
+    def fingerprint_inputs(cls, file: str | None) -> str | None:
         path = folder_paths.get_full_path(FOLDER, file) if file else None
-        return os.path.getmtime(path) if path else None
+        return f"{os.stat(path).st_mtime_ns}, {os.stat(path).st_size} bytes" if path else None
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

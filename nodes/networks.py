@@ -27,6 +27,14 @@ class Network:
     def device(self) -> torch.device:
         return self.patcher.load_device
 
+    def is_dynamic(self) -> bool:
+        """Whether ComfyUI may drop its weights by itself, so that its cache need not drop what Load ASUKA returned."""
+        return self.patcher.is_dynamic()
+
+    def get_models(self) -> list[comfy.model_patcher.ModelPatcher]:
+        """What ComfyUI is to count as in use beside `patcher`."""
+        return [self.pooled.patcher] if self.pooled else []
+
     def load(self, memory_required: int) -> nn.Module:
         """The network on its device, with so many bytes free beside it."""
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory_required)
@@ -38,6 +46,10 @@ class Missing:
 
     def __init__(self, name: str, file: str, found: str):
         self.name, self.file, self.found = name, file, found
+
+    def is_dynamic(self) -> bool:
+        """As of a network; it takes no memory at all."""
+        return True
 
 
 def require(network: Network | Missing) -> Network:

@@ -49,7 +49,8 @@ class ASUKA_InpaintStitch(io.ComfyNode):
         crop = crop[:, :, : stitch.size[0], : stitch.size[1]]
         if stitch.size != (h, w):
             crop = F.interpolate(crop.float(), (h, w), mode="bicubic", antialias=True).clamp(0, 1)
-        photo, crop = broadcast("photo", stitch.image[..., :3], "crop", crop.to(stitch.image).movedim(1, -1))
+        photo = image_to_nchw(stitch.image).movedim(1, -1)
+        photo, crop = broadcast("photo", photo, "crop", crop.to(photo).movedim(1, -1))
         hole, photo = broadcast("mask", stitch.hole.unsqueeze(-1), "photo", photo)
         result = photo.clone(memory_format=torch.contiguous_format)
         part = result[:, top : top + h, left : left + w]

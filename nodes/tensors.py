@@ -33,6 +33,8 @@ def find_hole(image: Tensor, mask: Tensor) -> Tensor:
                 f"{found}: Load Image gives an empty 64x64 mask for a picture without alpha; draw a mask (right-click, Open in Mask Editor)"
             )
         raise ValueError(f"{found}; resize one of them")
+    if mask.numel():
+        require_finite("mask", mask.amax())  # one number says it for all, without another mask's memory
     hole = mask > 0.5
     if not hole.any():
         if mask.any():

@@ -1,5 +1,6 @@
 """The nodes' own behaviour inside ComfyUI: batches, priors from other images, memory."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_running_out_of_memory_falls_back_to_tiles(extension, caplog):
     decoder = miniature(extension, "decoder")
     node = sys.modules["asuka_extension.nodes.decode"].ASUKA_HarmonizingVAEDecode
     torch.manual_seed(0)
-    latent, image, mask = torch.randn(1, 4, 40, 72), torch.rand(1, 320, 576, 3), torch.zeros(1, 320, 576)
+    latent, image, mask = torch.randn(2, 4, 40, 72), torch.rand(2, 320, 576, 3), torch.zeros(1, 320, 576)
     mask[:, 100:200, 150:400] = 1
     whole = node.execute(decoder, {"samples": latent}, image, mask, False).args[0]
 
@@ -144,16 +145,19 @@ def test_running_out_of_memory_falls_back_to_tiles(extension, caplog):
 
     def limited(latent, image, mask):
         sizes.append(tuple(latent.shape[-2:]))
-        if latent.shape[-2] * latent.shape[-1] > 40 * 40:
+        if latent.shape[-2] * latent.shape[-1] > 32 * 32:
             raise torch.OutOfMemoryError("pretended")
         assert image.shape[-2:] == mask.shape[-2:] == (8 * latent.shape[-2], 8 * latent.shape[-1])
         return forward(latent, image, mask)
 
     network.forward = limited
     tiled = node.execute(decoder, {"samples": latent}, image, mask, False).args[0]
-    assert "ran out of memory" in caplog.text
-    assert sizes[0] == (40, 72)
-    assert max(h * w for h, w in sizes[2:]) <= 40 * 40
+    assert [record.getMessage().split(", ")[1] for record in caplog.records] == [
+        "decoding in tiles of 512 pixels instead",
+        "decoding in tiles of 256 pixels instead",
+    ]
+    assert sizes[:2] == [(40, 72), (40, 64)]
+    assert max(h * w for h, w in sizes[2:]) == 32 * 32  # the second image is not tried otherwise again
     known = (mask == 0).unsqueeze(-1)
     assert ((tiled - whole).abs() * known).mean() < 0.02  # tiles differ by their normalisation alone
 
@@ -189,6 +193,49 @@ def test_grey_image_of_one_channel(extension):
     found, _ = tensors.inpaint_inputs(grey, mask)
     expected, _ = tensors.inpaint_inputs(grey.expand(-1, -1, -1, 3), mask)
     assert torch.equal(found, expected)
+
+
+def test_grey_photo_is_stitched(extension):
+    nodes = sys.modules["asuka_extension.nodes"]
+    grey, mask = torch.rand(1, 64, 64, 1), torch.zeros(1, 64, 64)
+    mask[:, 20:30, 20:30] = 1
+    crop, *_, stitch = nodes.prepare.ASUKA_InpaintPrepare.execute(grey, mask, resolution=64, context=1.0).args
+    result = nodes.stitch.ASUKA_InpaintStitch.execute(stitch, torch.zeros_like(crop)).args[0]
+    assert torch.equal(result, (grey * (1 - mask.unsqueeze(-1))).expand(-1, -1, -1, 3))
+
+
+def test_mask_that_is_no_number(extension):
+    mask = torch.zeros(1, 8, 8)
+    mask[:, 2:5], mask[:, 6] = 1, torch.nan
+    with pytest.raises(ValueError, match="the mask holds values that are not numbers"):
+        sys.modules["asuka_extension.nodes.tensors"].inpaint_inputs(torch.rand(1, 8, 8, 3), mask)
+
+
+def test_replaced_weights_are_noticed(extension, tmp_path, monkeypatch):
+    """Also when the new file has the time of the old one."""
+    import folder_paths
+
+    node = sys.modules["asuka_extension.nodes.load"].ASUKA_Load
+    monkeypatch.setattr(folder_paths, "get_full_path", lambda folder, file: str(tmp_path / file))
+    (tmp_path / "a").write_bytes(b"old")
+    before = node.fingerprint_inputs("a")
+    assert node.fingerprint_inputs("a") == before
+    (tmp_path / "b").write_bytes(b"newer")
+    stat = os.stat(tmp_path / "a")
+    os.utime(tmp_path / "b", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert node.fingerprint_inputs("b") != before
+    os.utime(tmp_path / "a", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert node.fingerprint_inputs("a") != before
+
+
+def test_networks_tell_comfyuis_cache_of_themselves(extension):
+    networks = sys.modules["asuka_extension.nodes.networks"]
+    mae, alignment = miniature(extension, "mae"), miniature(extension, "alignment")
+    assert mae.get_models() == []
+    alignment.pooled = mae
+    assert alignment.get_models() == [mae.patcher]
+    assert mae.is_dynamic() == mae.patcher.is_dynamic()
+    assert networks.Missing("spl", "file", "mae").is_dynamic()
 
 
 def test_mask_with_a_channel(extension):
