@@ -61,7 +61,10 @@ make_venv() {
   if [ ! -x "$PYTHON" ]; then
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is $(python3 -V 2>&1); 3.11 or newer is needed (or set COMFYUI_PATH)"
     say "creating $(basename "$VENV")/"
-    python3 -m venv "$VENV"
+    if ! python3 -m venv "$VENV"; then
+      rm -rf "$VENV"  # half of one, which would be taken for a whole one next time
+      fail "python3 cannot make environments; on Debian and Ubuntu: apt install python3-venv"
+    fi
   fi
 }
 
