@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .config import ConfigError
+
 
 class Average:
     """Exponential moving average of the trained weights."""
@@ -79,6 +81,8 @@ def load_checkpoint(out: Path, trained: nn.Module, optimizer, average: Average |
     state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
     trained.load_state_dict(state["trained"])
     optimizer.load_state_dict(state["optimizer"])
+    if average and "average" not in state:
+        raise ConfigError(f"{checkpoints[-1]} was made without run.ema; set it to 0, or choose another run.out")
     if average:
         average.weights, average.updates = state["average"]["weights"], state["average"]["updates"]
     return state["step"]

@@ -22,7 +22,7 @@ def report(objective: nn.Module, step: Callable[[], Tensor], batch_size: int, st
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     total = sum(p.numel() for p in objective.parameters())
     with FlopCounterMode(display=False) as counter:
-        step()
+        step().item()  # waits for a GPU
     start = time.perf_counter()
     step().item()
     seconds, flops = time.perf_counter() - start, counter.get_total_flops()

@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,6 +21,8 @@ from . import dry_run
 from .checkpoint import Average, Averaged, load_checkpoint, save_checkpoint
 from .config import ConfigError
 from .log import Log
+
+REMEDY = "lower lr, or resume from the last checkpoint"
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def fit(
     `sample(trained, path)` draws a picture of the current state into `path`; `export(trained, folder)` writes the weights,
     in the end into `run.out`, and into `best` in it whenever the mean loss over `validation`, named sets of samples of
     other photos, is the lowest so far. The returned network holds the averaged weights if the run keeps any. Raises
-    FloatingPointError at the first loss that is not finite, OSError where the disk is full; the
+    FloatingPointError at the first loss or gradient that is not finite, OSError where the disk is full; the
     last checkpoint is untouched by either.
     """
     accelerator = Accelerator(
@@ -114,10 +117,11 @@ def fit(
             f"run.batch_size / run.accumulate is {run.batch_size // run.accumulate}, expected a multiple of the {accelerator.num_processes} processes"
         )
     main, out = accelerator.is_main_process, Path(run.out)
-    parameters = [p for p in objective.trained.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=run.lr, betas=run.betas, weight_decay=run.weight_decay)
+    optimizer = torch.optim.AdamW(decayed_or_not(objective.trained, run.weight_decay), lr=run.lr, betas=run.betas)
     average = Average(objective.trained, run.ema) if run.ema else None
     start = 0 if run.dry_run else load_checkpoint(out, objective.trained, optimizer, average)
+    if len(set(gather_object([start]))) > 1:
+        raise ConfigError(f"{out} holds another checkpoint on other machines; give a folder on a disk that they share")
     loader = DataLoader(
         dataset,
         batch_size=run.batch_size // run.accumulate,
@@ -139,12 +143,12 @@ def fit(
         with accelerator.accumulate(model):
             loss, parts = model(batch)
             if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"{out}: loss is {loss.item()} at step {step}; lower lr, or resume from the last checkpoint"
-                )
+                raise FloatingPointError(f"{out}: loss is {loss.item()} at step {step}; {REMEDY}")
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 grad_norm = accelerator.clip_grad_norm_(model.parameters(), run.max_grad_norm)
+                if not math.isfinite(grad_norm):
+                    raise FloatingPointError(f"{out}: the gradient is not finite at step {step}; {REMEDY}")
             optimizer.step()
             optimizer.zero_grad()
         values.append({"loss": loss.detach(), **parts})
@@ -153,10 +157,10 @@ def fit(
         if average:
             average.update(objective.trained)
         step += 1
+        measured, values = values, []
         if not main:
             continue
-        log.step(step, values, grad_norm, lr_at(step - 1, run))
-        values = []
+        log.step(step, measured, grad_norm, lr_at(step - 1, run))
         last = step == run.steps
         if sample and (step % run.sample_every == 0 or last):
             path = out / "samples" / f"{step:07d}.png"
@@ -181,6 +185,15 @@ def fit(
         export(objective.trained, out)
     accelerator.wait_for_everyone()
     return objective.trained
+
+
+def decayed_or_not(network: nn.Module, weight_decay: float) -> list[dict]:
+    """AdamW's parameter groups, as MAE's: matrices and convolutions decay, biases, norms and single numbers do not."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 @torch.no_grad()

@@ -143,6 +143,44 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert not (tmp_path / "checkpoint.tmp").exists()
 
 
+class Infinite(Regression):
+    """A finite loss whose gradient is not, from the third step on."""
+
+    seen = 0
+
+    def forward(self, batch):
+        self.seen += 1
+        loss, values = super().forward(batch)
+        broken = (self.trained.weight - self.trained.weight.detach()).abs().sqrt().sum() * 0.0
+        return (loss + broken if self.seen > 2 else loss), values
+
+
+def test_gradient_that_is_not_finite_leaves_the_last_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"the gradient is not finite at step 2; lower lr"):
+        fit(config(tmp_path, save_every=1, keep=1), Infinite(), Numbers())
+    state = torch.load(tmp_path / "step-0000002.pt", weights_only=True)
+    assert all(torch.isfinite(value).all() for value in state["trained"].values())
+
+
+def test_averaging_cannot_begin_in_between(tmp_path):
+    fit(config(tmp_path, steps=2), Regression(), Numbers())
+    with pytest.raises(ConfigError, match=r"step-0000002.pt was made without run.ema; set it to 0"):
+        fit(config(tmp_path, steps=4, ema=0.9), Regression(), Numbers())
+
+
+def test_biases_do_not_decay(tmp_path):
+    """With a gradient of zero only the decay is left, as AdamW defines it: 1 - lr * weight_decay a step."""
+
+    class Still(Regression):
+        def forward(self, batch):
+            return super().forward(batch)[0] * 0.0, {}
+
+    before = Still().trained
+    after = fit(config(tmp_path, steps=2, weight_decay=0.5, min_lr=0.1), Still(), Numbers())
+    assert torch.equal(after.bias, before.bias)
+    torch.testing.assert_close(after.weight, before.weight * (1 - 0.1 * 0.5) ** 2)
+
+
 def test_frozen_networks_stay_in_evaluation_mode():
     objective = Regression()
     objective.frozen = nn.Dropout()
