@@ -26,11 +26,12 @@ from asuka_modules.masking import fill_hole, reduce_mask
 from . import metrics
 from .claim import claim
 from .config import ConfigError, load, read, require_same
-from .data import DataConfig, find_photos, random_view, read_photo
+from .data import DataConfig, find_photos, random_view
 from .evaluation import benchmark
 from .evaluation.benchmark import Benchmark
 from .evaluation.comfyui import ComfyUIError
 from .evaluation.hashes import sha256
+from .evaluation.pairs import read_picture
 from .frozen import load_frozen
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
@@ -78,11 +79,10 @@ class EvaluateRecipe:
 class Case:
     """The i-th photo, hole and noise; the same for all methods."""
 
-    def __init__(self, recipe: EvaluateRecipe, photo: Path, i: int):
+    def __init__(self, recipe: EvaluateRecipe, mixture: Mixture, photo: Path, i: int):
         rng = np.random.default_rng([recipe.seed, i])
-        view = random_view(read_photo(photo), DataConfig(folders=(), size=recipe.size), rng)
+        view = random_view(read_picture(photo), DataConfig(folders=(), size=recipe.size), rng)
         self.image = torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).float()[None] / 255
-        mixture = Mixture(recipe.masks)
         while True:
             mask = mixture(rng)
             if recipe.hole[0] <= mask.mean() <= recipe.hole[1]:
@@ -99,6 +99,10 @@ class Methods:
         self.recipe, self.device = recipe, device
         self.base: LatentDiffusion = load_frozen(recipe.base).to(device)
         parts = checkpoints.load(recipe.bundle)
+        if missing := {"mae", "alignment", "decoder"} - parts.keys():
+            raise ConfigError(
+                f"{recipe.bundle} holds no {' and no '.join(sorted(missing))}; training.export joins them"
+            )
         self.networks: dict[str, nn.Module] = {
             name: part.build(device=device, dtype=torch.float32) for name, part in parts.items()
         }
@@ -160,12 +164,12 @@ def run(recipe: EvaluateRecipe) -> dict:
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     if any(row["photo"] != photos[index].name for row, index in zip(done, order, strict=False)):
         raise ConfigError(f"{out} is of other photos than are in {recipe.photos} now; remove it, or choose another out")
-    methods, examples = None, []
+    methods, mixture, examples = None, Mixture(recipe.masks), []
     for i, index in enumerate(tqdm(order, desc="evaluate", unit="photo", dynamic_ncols=True)):
         if i < len(done) and i >= EXAMPLES:
             continue
         methods = methods or Methods(recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        case = Case(recipe, photos[index], i)
+        case = Case(recipe, mixture, photos[index], i)
         results = methods.results(case)
         if i < EXAMPLES:
             pasted = [case.image * (1 - case.mask) + results[name][:1] * case.mask for name in (BASELINE, OURS)]

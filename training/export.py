@@ -51,6 +51,8 @@ def main() -> None:
     parts = {name: path for name in checkpoints.PARTS if (path := getattr(arguments, name))}
     if not parts:
         parser.error(f"nothing to export; give at least one of --{', --'.join(checkpoints.PARTS)}")
+    if malformed := [item for item in arguments.info if "=" not in item]:
+        parser.error(f"--info {malformed[0]}; expected KEY=VALUE")
     try:
         export(parts, arguments.out, TYPES[arguments.dtype], dict(item.split("=", 1) for item in arguments.info))
     except (checkpoints.CheckpointError, FileNotFoundError) as error:

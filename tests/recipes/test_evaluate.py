@@ -63,5 +63,15 @@ def test_every_method_gets_its_column(photos, masks, tmp_path, with_spl):
     checkpoints.save(tmp_path / "bundle.safetensors", networks)
     with pytest.raises(ConfigError, match="was made with other settings"):
         evaluate.run(recipe)
+    checkpoints.save(tmp_path / "bundle.safetensors", {"mae": mae})
+    with pytest.raises(
+        ConfigError, match=r"bundle.safetensors holds no alignment and no decoder; training.export joins"
+    ):
+        evaluate.run(replace(recipe, out=str(tmp_path / "parts")))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
+    checkpoints.save(tmp_path / "bundle.safetensors", networks)
+    with pytest.raises(OSError, match=r"a.jpg: not a readable picture"):
+        evaluate.run(replace(recipe, photos=str(tmp_path / "broken"), count=1, out=str(tmp_path / "broken_out")))
     if with_spl:
         assert rows[0]["ASUKA, prior from SPL"] != rows[0]["ASUKA"]

@@ -1,14 +1,16 @@
 """Trained parts become one file with a model card that tells how they were made."""
 
 import json
+import sys
 
+import pytest
 import torch
 from safetensors import safe_open
 
 from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.mae import MAE, MAEConfig
-from training.export import export
+from training.export import export, main
 
 LOG = "step,loss,grad_norm,lr,images_per_second\n20,1.5,1,1e-3,40\n40,0.5,1,1e-3,10\n"
 
@@ -37,3 +39,16 @@ def test_export_joins_parts_and_tells_what_they_took(tmp_path):
     assert lines[4] == f"| mae | {size:.2f} M | 40 | 90 | 0.001 | 0.5 | 0.06 | 1 x abacus |"
     assert lines[5].startswith("| alignment |")
     assert "- license: CC0" in lines
+
+    best = tmp_path / "mae" / "best" / "mae.safetensors"  # as a run keeps them
+    best.parent.mkdir()
+    checkpoints.save(best, {"mae": mae})
+    export({"mae": best}, out, torch.float16, {})
+    assert out.with_suffix(".md").read_text().splitlines()[4] == lines[4]
+
+
+def test_metadata_without_a_value(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["export", "--mae", "a", "--out", "b", "--info", "license"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--info license; expected KEY=VALUE" in capsys.readouterr().err

@@ -161,3 +161,15 @@ def test_contact_sheet(masks, tmp_path):
     sheet = skimage.io.imread(out)
     assert sheet.shape[0] == 134 * (len(IRREGULAR) + 4)
     assert sheet.std() > 20
+
+
+def test_unknown_generators_are_named():
+    with pytest.raises(ValueError, match=r"masks.irregular: no thick-265, only thin-256, "):
+        MaskConfig(objects="a", irregular=("thick-265", "mat-256"))
+
+
+def test_contact_sheet_that_cannot_be_written(tmp_path):
+    command = [sys.executable, "-m", "training.masks", "--preview", str(tmp_path / "none" / "masks.png")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert result.returncode == 2
+    assert "masks.png; is its folder there?" in result.stderr

@@ -47,7 +47,8 @@ def main() -> None:
             "objects": [mixture.objects(rng, 256) for _ in range(count)],
             "mixture": [mixture(rng) for _ in range(count)],
         }
-    cv2.imwrite(str(arguments.preview), contact_sheet(rows))
+    if not cv2.imwrite(str(arguments.preview), contact_sheet(rows)):
+        parser.error(f"could not write {arguments.preview}; is its folder there?")
 
 
 if __name__ == "__main__":

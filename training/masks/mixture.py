@@ -8,6 +8,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from ..config import ConfigError
 from .freeform import FREE_FORM
 from .lama import LAMA
 from .objects import CocoInstances, MaskFolder, Objects, read_mask
@@ -36,6 +37,10 @@ class MaskConfig:
     min_patch_ratio: float = 0.1
     max_patch_ratio: float = 0.75  # so that a top-up to exactly 75 % always exists and never uncovers a hole
     size: int = 256
+
+    def __post_init__(self):
+        if unknown := sorted(set(self.irregular) - IRREGULAR.keys()):
+            raise ConfigError(f"masks.irregular: no {', '.join(unknown)}, only {', '.join(IRREGULAR)}")
 
 
 class Mixture:
