@@ -116,7 +116,7 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
     base = load_frozen(recipe.base)
     device = PartialState().device
     for config in latents:
-        build_latents(config, base.to(device).encode, device)
+        build_latents(config, base.to(device).autoencoder, base.encode, device)
     if recipe.run.precision == "bf16":
         base.unet.to(torch.bfloat16)  # frozen, so there is nothing to lose in its weights
     if recipe.checkpointing:

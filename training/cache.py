@@ -24,7 +24,7 @@ def build_cache(
     batch_size: int,
     workers: int,
     description: dict,
-) -> Path:
+) -> "Cached":
     """Writes `compute(batch)` for the first `count` samples of `dataset` into shards; finished shards are kept.
 
     `description` says of what the samples are. Several processes share the work. Raises ConfigError where the folder
@@ -48,7 +48,7 @@ def build_cache(
                 temporary.replace(path)
             bar.update(stop - start)
     state.wait_for_everyone()
-    return folder
+    return Cached(folder, count)
 
 
 def rows(path: Path) -> int:
@@ -60,13 +60,17 @@ def rows(path: Path) -> int:
 
 
 class Cached:
-    """The samples of a cache, mapped from disk."""
+    """The first `count` samples of a cache, mapped from disk. Raises FileNotFoundError where some are missing."""
 
-    def __init__(self, folder: str | Path):
-        self.shards = [load_file(path) for path in sorted(Path(folder).glob("*.safetensors"))]
+    def __init__(self, folder: str | Path, count: int):
+        self.count = count
+        paths = [Path(folder, f"{start:07d}.safetensors") for start in range(0, count, SHARD)]
+        if missing := [path for path in paths if not path.exists()]:
+            raise FileNotFoundError(f"{missing[0]} is missing; several machines need a disk that they share")
+        self.shards = [load_file(path) for path in paths]
 
     def __len__(self) -> int:
-        return sum(len(next(iter(shard.values()))) for shard in self.shards)
+        return self.count
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         shard, row = divmod(index, SHARD)

@@ -1,12 +1,23 @@
 """Folders that runs fill bit by bit, and that must not mix what was made with different settings."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
+from torch import nn
+
 from .config import ConfigError
 
 NOTE = "made_of.json"
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Of a network's weights, wherever they came from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def claim(folder: Path, description: dict) -> None:

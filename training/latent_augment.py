@@ -17,8 +17,9 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .claim import claim, fingerprint
 from .config import parse_command_line
-from .data import find_photos, read_photo, twin_of
+from .data import decode_photo, open_source, twin_of
 from .frozen import load_frozen
 from .pictures import to_uint8
 from .sd import LatentDiffusion
@@ -29,7 +30,7 @@ class LatentAugmentRecipe:
     """Prepare latent-augmented twins of photos; several processes share the work."""
 
     base: str  # checkpoint with U-Net and autoencoder
-    folders: tuple[str, ...]
+    folders: tuple[str, ...]  # as of data
     out: str  # folder; pictures that are there already are kept
     count: int | None = None  # of photos; none: all
     timesteps: tuple[int, int] = (500, 999)  # t is uniform over this range, ends included
@@ -51,13 +52,14 @@ def run(recipe: LatentAugmentRecipe) -> Path:
     state, out = PartialState(), Path(recipe.out)
     device = state.device
     base = load_frozen(recipe.base).to(device)
-    out.mkdir(parents=True, exist_ok=True)
-    photos = list(enumerate(find_photos(recipe.folders)))[: recipe.count]
-    for i, path in tqdm(
-        photos[state.process_index :: state.num_processes], desc=out.name, unit="photo", dynamic_ncols=True
-    ):
-        target = twin_of(out, str(path))
-        photo = None if target.exists() else read_photo(path)
+    settings = {"timesteps": recipe.timesteps, "max_side": recipe.max_side, "seed": recipe.seed}
+    claim(out, {"base": fingerprint(base), **settings})
+    source = open_source(recipe.folders)
+    numbers = range(min(len(source), recipe.count or len(source)))[state.process_index :: state.num_processes]
+    for i in tqdm(numbers, desc=out.name, unit="photo", dynamic_ncols=True):
+        data = source.data(i)
+        target = twin_of(out, data)
+        photo = None if target.exists() else decode_photo(data)
         if photo is None:
             continue
         rng = np.random.default_rng([recipe.seed, i])
@@ -71,7 +73,7 @@ def run(recipe: LatentAugmentRecipe) -> Path:
         with torch.autocast(device.type, torch.bfloat16):
             image = augment(base, image, timestep, noise)
         image = F.interpolate(image.float(), (h, w), mode="bicubic", antialias=True)
-        temporary = target.with_suffix(".tmp.jpg")
+        temporary = out / f"{state.process_index}.tmp.jpg"
         cv2.imwrite(str(temporary), cv2.cvtColor(to_uint8(image[0]), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
         temporary.replace(target)
     state.wait_for_everyone()

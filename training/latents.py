@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from .cache import Cached, build_cache
+from .claim import fingerprint
 from .config import require_same
 from .data import DataConfig, Photos
 from .masks import MaskConfig, Mixture
@@ -50,8 +50,11 @@ def views(config: LatentsConfig) -> Photos:
     return Photos(config.data, 1, Holes(config.masks))
 
 
-def build_latents(config: LatentsConfig, encode: Callable[[Tensor], Tensor], device: torch.device) -> Path:
-    """Encodes `config.count` views: "latent", "masked_latent", the cell "mask", and mean "colours" of the cells.
+def build_latents(
+    config: LatentsConfig, autoencoder: nn.Module, encode: Callable[[Tensor], Tensor], device: torch.device
+) -> Cached:
+    """Encodes `config.count` views with `encode`, which is of `autoencoder`: "latent", "masked_latent", the cell "mask",
+    and mean "colours" of the cells.
 
     The mask covers every cell that the hole touches, which is also what Inpaint Prepare gives the sampler, and the
     masked image is grey there, as in InpaintModelConditioning.
@@ -67,8 +70,14 @@ def build_latents(config: LatentsConfig, encode: Callable[[Tensor], Tensor], dev
         tensors = {"latent": latent, "masked_latent": masked_latent, "mask": cells, "colours": colours}
         return {key: value.half().cpu() for key, value in tensors.items()}
 
-    description = {"data": asdict(config.data) | {"cache": None}, "masks": asdict(config.masks)}
-    return build_cache(config.out, views(config), config.count, compute, config.batch_size, config.workers, description)
+    dataset = views(config)
+    description = {
+        "data": asdict(config.data) | {"cache": None},
+        "photos": dataset.fingerprint(),
+        "masks": asdict(config.masks),
+        "autoencoder": fingerprint(autoencoder),
+    }
+    return build_cache(config.out, dataset, config.count, compute, config.batch_size, config.workers, description)
 
 
 class Encoded(Dataset):
@@ -77,7 +86,7 @@ class Encoded(Dataset):
     def __init__(
         self, config: LatentsConfig, extend: Callable[[dict[str, Tensor], np.random.Generator, int], None], seed: int
     ):
-        self.views, self.cached, self.extend, self.seed = views(config), Cached(config.out), extend, seed
+        self.views, self.cached, self.extend, self.seed = views(config), Cached(config.out, config.count), extend, seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         i = index % len(self.cached)

@@ -33,7 +33,7 @@ def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
         autoencoder = train_autoencoder(stage, autoencoder)
     device = PartialState().device
     autoencoder.to(device).eval()
-    latents = build_latents(recipe.latents, partial(encode, autoencoder), device)
+    latents = build_latents(recipe.latents, autoencoder, partial(encode, autoencoder), device)
     for stage in recipe.unet:
         unet = train_unet(stage, latents, autoencoder, unet)
         if PartialState().is_main_process:  # each stage's model is usable, just not yet as good

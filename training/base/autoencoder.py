@@ -117,16 +117,17 @@ class AutoencoderObjective(Objective):
         return torch.einsum("oc,bchw->bohw", self.opponent, rgb)
 
 
+def add_noise(sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
+    cells = sample["image"].shape[-1] // 8
+    sample["noise"] = torch.from_numpy(rng.standard_normal((4, cells, cells), "float32"))
+
+
 def train_autoencoder(stage: AutoencoderStage, start: AutoencoderTiny | None = None) -> AutoencoderTiny:
     """Trains one stage, from `start` or from the colour codec."""
     torch.manual_seed(stage.run.seed)
     autoencoder = start or AutoencoderTiny()
     if start is None:
         init_as_colour_codec(autoencoder)
-
-    def add_noise(sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
-        cells = stage.data.size // 8
-        sample["noise"] = torch.from_numpy(rng.standard_normal((4, cells, cells), "float32"))
 
     dataset = Photos(stage.data, stage.run.seed, add_noise)
     examples = held_out(dataset, 8)["image"]

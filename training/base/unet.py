@@ -80,8 +80,8 @@ def init_as_noise_copier(unet: UNet2DConditionModel) -> None:
 class LatentCrops(Dataset):
     """Random square crops of cached latents that contain some hole and something known, with noise and a timestep."""
 
-    def __init__(self, folder: Path, stage: UNetStage):
-        self.cached, self.stage = Cached(folder), stage
+    def __init__(self, cached: Cached, stage: UNetStage):
+        self.cached, self.stage = cached, stage
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.stage.run.seed, self.stage.cells, index])
@@ -126,7 +126,7 @@ class UNetObjective(Objective):
 
 
 def train_unet(
-    stage: UNetStage, latents: Path, autoencoder: AutoencoderTiny, start: DescribedUNet | None
+    stage: UNetStage, latents: Cached, autoencoder: AutoencoderTiny, start: DescribedUNet | None
 ) -> DescribedUNet:
     """Trains one stage, from `start` or from the noise copier."""
     torch.manual_seed(stage.run.seed)

@@ -58,6 +58,17 @@ class WordsObjective(Objective):
         return (self.trained(prior).float() - words).square().mean(), {}
 
 
+class HolesAndPriors:
+    """Adds the mixture's mask to a sample, and whether its prior is that of the reconstruction."""
+
+    def __init__(self, recipe: WordsRecipe):
+        self.holes, self.share = Holes(recipe.masks), recipe.reconstructed_share
+
+    def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
+        self.holes(sample, rng, index)
+        sample["reconstructed"] = torch.tensor(rng.random() < self.share)
+
+
 def train(recipe: WordsRecipe) -> Alignment:
     torch.manual_seed(recipe.run.seed)
     description = load_base(recipe.base)[1].description.requires_grad_(False)
@@ -70,13 +81,7 @@ def train(recipe: WordsRecipe) -> Alignment:
     def export(trained: Alignment, folder: Path) -> None:
         checkpoints.save(folder / "alignment.safetensors", {"alignment": trained})
 
-    holes = Holes(recipe.masks)
-
-    def extend(sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
-        holes(sample, rng, index)
-        sample["reconstructed"] = torch.tensor(rng.random() < recipe.reconstructed_share)
-
-    dataset = Photos(recipe.data, recipe.run.seed, extend)
+    dataset = Photos(recipe.data, recipe.run.seed, HolesAndPriors(recipe))
     return fit(recipe.run, WordsObjective(alignment, mae, description, recipe), dataset, export=export)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm.auto import tqdm
 
-from .sources import Source, open_source
+from .sources import Source, decode_photo, open_source
 
 
 def report(source: Source, smallest: int) -> str:
@@ -27,7 +27,7 @@ def report(source: Source, smallest: int) -> str:
 
 
 def shape(source: Source, i: int) -> tuple[int, int] | None:
-    photo = source.read(i)
+    photo = decode_photo(source.data(i))
     return None if photo is None else photo.shape[:2]
 
 

@@ -1,5 +1,6 @@
 """The dataset of every recipe: endless shuffled views of photos."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .sources import open_source, read_photo, twin_of
+from .sources import decode_photo, open_source, read_photo, twin_of
 
 log = logging.getLogger(__name__)
+WARN_AT = (1, 10, 100, 1000, 10000)  # photos without a twin
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator)
         view = (255 * (np.arange(256) / 255) ** power).round().astype(np.uint8)[view]
     if side != config.size:
         interpolation = cv2.INTER_AREA if side > config.size else cv2.INTER_CUBIC
-        view = cv2.resize(view, (config.size, config.size), interpolation=interpolation)
+        pictures = np.split(view, view.shape[2] // 3, axis=2)  # OpenCV resizes no more than four channels at once
+        resized = [cv2.resize(picture, (config.size, config.size), interpolation=interpolation) for picture in pictures]
+        view = np.concatenate(resized, axis=2)
     return view[:, ::-1] if rng.random() < 0.5 else view
 
 
@@ -59,12 +63,13 @@ class Photos(Dataset):
         extend: Callable[[dict[str, Tensor], np.random.Generator, int], None] = lambda sample, rng, index: None,
     ):
         self.config, self.seed, self.extend = config, seed, extend
-        if config.augmented and not Path(config.augmented).is_dir():
-            raise FileNotFoundError(f"{config.augmented}: no such folder; make it with training.latent_augment")
+        if config.augmented and not any(Path(config.augmented).glob("*.jpg")):
+            raise FileNotFoundError(f"{config.augmented}: no twins there; make them with training.latent_augment")
         self.source = open_source(config.folders)
         self.decoded: dict[int, np.ndarray] = {}
         self.epoch, self.order = -1, np.empty(0)
         self.unreadable: set[int] = set()
+        self.without_twin = 0
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
@@ -73,6 +78,13 @@ class Photos(Dataset):
         sample = dict(zip(("image", "augmented"), pictures.split(3), strict=False))
         self.extend(sample, rng, index)
         return sample
+
+    def fingerprint(self) -> str:
+        """Of the photos' names in their order: with other photos, sample i shows another one."""
+        digest = hashlib.sha256()
+        for i in range(len(self.source)):
+            digest.update(self.source.name(i).encode() + b"\n")
+        return digest.hexdigest()
 
     def photo(self, index: int) -> np.ndarray:
         """The photo that sample `index` shows: every photo once an epoch. Raises OSError where none is readable."""
@@ -95,9 +107,20 @@ class Photos(Dataset):
         raise OSError(f"none of the {len(self.source)} photos is readable")
 
     def read(self, i: int) -> np.ndarray | None:
-        photo = self.source.read(i)
-        twin = read_photo(twin_of(self.config.augmented, self.source.name(i))) if self.config.augmented else None
-        if photo is None or twin is None or twin.shape != photo.shape:
+        data = self.source.data(i)
+        photo = decode_photo(data)
+        if photo is None or not self.config.augmented:
+            return photo
+        twin = read_photo(twin_of(self.config.augmented, data))
+        if twin is None or twin.shape != photo.shape:
+            self.without_twin += 1
+            if self.without_twin in WARN_AT:
+                log.warning(
+                    "%s: no latent-augmented twin in %s (%d photos so far), used as it is; run training.latent_augment",
+                    self.source.name(i),
+                    self.config.augmented,
+                    self.without_twin,
+                )
             return photo
         return np.concatenate([photo, twin], axis=2)  # one array, so that both get the same view
 

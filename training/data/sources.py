@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import logging
 import os
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 
+log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -22,8 +25,8 @@ class Source(Protocol):
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """The numbers of all photos in the order of one epoch."""
 
-    def read(self, i: int) -> np.ndarray | None:
-        """(H, W, 3) uint8 RGB, or None where it is no readable picture."""
+    def data(self, i: int) -> bytes:
+        """The picture's file, for `decode_photo`; empty where it cannot be read."""
 
     def name(self, i: int) -> str: ...
 
@@ -53,19 +56,24 @@ def find_photos(locations: tuple[str, ...]) -> list[Path]:
 
 def read_photo(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB, or None where the file is no readable picture."""
+    return decode_photo(read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file; empty where it cannot be read."""
     try:
-        return decode_photo(path.read_bytes())
+        return path.read_bytes()
     except OSError:
-        return None
+        return b""
 
 
-def twin_of(folder: str | Path, name: str) -> Path:
-    """Where the latent-augmented twin of a photo lies; photos of the same name in other folders have others."""
-    path = Path(name).resolve()
-    return Path(folder, f"{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}.jpg")
+def twin_of(folder: str | Path, data: bytes) -> Path:
+    """Where the latent-augmented twin of a photo lies, by the photo's file and not its name: photos may move."""
+    return Path(folder, f"{hashlib.sha256(data).hexdigest()[:20]}.jpg")
 
 
 def decode_photo(data: bytes) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB, or None where it is no readable picture."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
@@ -82,8 +90,8 @@ class Files:
     def order(self, rng: np.random.Generator) -> np.ndarray:
         return rng.permutation(len(self))
 
-    def read(self, i: int) -> np.ndarray | None:
-        return read_photo(self.paths[i])
+    def data(self, i: int) -> bytes:
+        return read_bytes(self.paths[i])
 
     def name(self, i: int) -> str:
         return str(self.paths[i])
@@ -92,8 +100,8 @@ class Files:
 class Shards:
     """Photos in tar files (WebDataset's layout), read at random within a few shards at a time.
 
-    Each shard is indexed once. Remote ones (anything fsspec opens) are copied into a cache folder when first needed;
-    the cache keeps `MIXED` shards a process.
+    Each shard is indexed once, for which a remote one (anything fsspec opens) is read as a whole, and again when its
+    photos' turn comes: into a cache folder, which keeps a few.
     """
 
     MIXED = 8  # shards shuffled into one another
@@ -118,11 +126,13 @@ class Shards:
             order.append(rng.permutation(np.concatenate(group)))
         return np.concatenate(order)
 
-    def read(self, i: int) -> np.ndarray | None:
+    def data(self, i: int) -> bytes:
         shard, (_, offset, size) = self.locate(i)
-        with self.local(self.urls[shard]).open("rb") as file:
-            file.seek(offset)
-            return decode_photo(file.read(size))
+        for _ in range(2):  # in between another worker, which shares the cache, may make room
+            with suppress(FileNotFoundError), self.local(self.urls[shard]).open("rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        return b""
 
     def name(self, i: int) -> str:
         shard, (name, _, _) = self.locate(i)
@@ -136,8 +146,12 @@ class Shards:
         """(name, offset, size) of every photo in a shard, remembered in the cache folder."""
         path = self.cached(url).with_suffix(".json")
         if not path.exists():
-            with tarfile.open(self.local(url)) as tar:
-                members = [(m.name, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in SUFFIXES]
+            try:
+                with tarfile.open(self.local(url)) as tar:
+                    members = [(m.name, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in SUFFIXES]
+            except tarfile.TarError as error:
+                log.warning("%s: not a readable tar file, skipped (%s)", url, error)
+                return []
             write_atomically(path, json.dumps(members).encode())
         return [tuple(member) for member in json.loads(path.read_text())]
 
