@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from asuka_modules import checkpoints
+from asuka_modules.layouts import GRID, HEADS, count, resample_positions
 from asuka_modules.mae import MAE, VIT_L, MAEConfig
 from asuka_modules.masking import hidden_patches
 
-from .config import parse_command_line
+from .config import ConfigError, parse_command_line
 from .data import DataConfig, Photos, held_out
 from .loop import Objective, RunConfig, fit
 from .masks import FAMILIES, MaskConfig, Mixture, top_up
@@ -28,8 +30,8 @@ class MAERecipe:
     data: DataConfig
     masks: MaskConfig
     run: RunConfig
-    model: MAEConfig = VIT_L
-    init: str | None = None  # weights to start from; none: MAE's random initialisation
+    model: MAEConfig | None = None  # none: the shape of `init`, or ViT-L
+    init: str | None = None  # weights of a MAE, or of an encoder alone (timm's); none: MAE's random initialisation
     holes: bool = True  # False: hide random patches alone, as MAE's pretraining does
     validation: tuple[str, ...] = ()  # folders of held-out photos
 
@@ -46,7 +48,8 @@ class MAEObjective(Objective):
         predicted = self.trained(image.masked_fill(mask > 0.5, 0.0), mask, hidden).float()
         error = (predicted - self.trained.patchify(image)).square()
         weight = self.loss_weight(mask, hidden)
-        return (error * weight).sum() / weight.sum().clamp_min(1) / (error.shape[-1] / weight.shape[-1]), {}
+        pixels = weight.expand_as(error).sum((1, 2)).clamp_min(1)
+        return ((error * weight).sum((1, 2)) / pixels).mean(), {}  # image by image, so that it may be split at will
 
     def loss_weight(self, mask: Tensor, hidden: Tensor) -> Tensor:
         """(B, N, 1): whole hidden patches; or, for partial patches, (B, N, pixels): what is hidden of them (MAE-FAR)."""
@@ -70,13 +73,56 @@ class HoleSampler:
         sample["hidden"] = torch.from_numpy(top_up(hidden, rng))
 
 
+def random_mae(config: MAEConfig) -> MAE:
+    mae = MAE(config)
+    mae.init_weights()
+    return mae
+
+
+def start_from(init: str, model: MAEConfig | None) -> MAE:
+    """A MAE with the weights of a file, and what the file has not, a decoder or partial patches, as it begins.
+
+    Raises CheckpointError for a file that is no MAE and no encoder of one, ConfigError where it is not of the shape of
+    `model`.
+    """
+    path = Path(init)
+    encoder = load_file(path) if path.suffix == ".safetensors" and path.exists() else {}
+    if "blocks.0.attn.qkv.weight" in encoder and "decoder_embed.weight" not in encoder:
+        shape, state = encoder_config(encoder, model or VIT_L), encoder
+        state["pos_embed"] = resample_positions(encoder["pos_embed"], shape.class_token)
+    else:
+        part = checkpoints.load_part(path, "mae")
+        shape, state = part.config, part.build(dtype=torch.float32).state_dict()
+    model = model or shape
+    if replace(shape, partial_patches=shape.partial_patches or model.partial_patches) != model:
+        raise ConfigError(f"init: {init} has the shape {shape}, but model is {model}")
+    mae = random_mae(model)
+    missing, _ = mae.load_state_dict(state, strict=False)  # a classifier's head is left out
+    if lost := [name for name in missing if not name.startswith(("decoder_", "mask_token", "alpha"))]:
+        raise checkpoints.CheckpointError(f"{init}: no {', '.join(lost[:5])}; expected a MAE's encoder")
+    return mae
+
+
+def encoder_config(encoder: dict[str, Tensor], decoder: MAEConfig) -> MAEConfig:
+    """The shape of an encoder alone, as timm's and facebook's mae_pretrain_* have it, with the decoder of another."""
+    dim, _, patch_size, _ = encoder["patch_embed.proj.weight"].shape
+    if dim not in HEADS:
+        raise checkpoints.CheckpointError(f"the encoder is {dim} wide; expected one of {list(HEADS)}, as MAEs are")
+    return replace(
+        decoder,
+        image_size=GRID * patch_size,
+        patch_size=patch_size,
+        embed_dim=dim,
+        depth=count(encoder, "blocks."),
+        num_heads=HEADS[dim],
+        mlp_ratio=len(encoder["blocks.0.mlp.fc1.weight"]) / dim,
+        class_token="cls_token" in encoder,
+    )
+
+
 def train(recipe: MAERecipe) -> MAE:
     torch.manual_seed(recipe.run.seed)
-    if recipe.init:
-        mae = checkpoints.load_part(recipe.init, "mae").build(dtype=torch.float32)
-    else:
-        mae = MAE(recipe.model)
-        mae.init_weights()
+    mae = start_from(recipe.init, recipe.model) if recipe.init else random_mae(recipe.model or VIT_L)
 
     def photos(family: str | None, folders: tuple[str, ...]) -> Photos:
         holes = HoleSampler(replace(recipe.masks, family=family), mae.config.grid, recipe.holes)
