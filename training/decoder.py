@@ -18,7 +18,7 @@ from asuka_modules.decoder import BASE, DecoderConfig, HarmonizingDecoder
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fixed
-from .config import parse_command_line, require_same
+from .config import ConfigError, parse_command_line, require_same
 from .data import DataConfig, Photos, held_out
 from .frozen import load_frozen
 from .latents import CELL
@@ -48,8 +48,8 @@ class DecoderRecipe:
     data: DataConfig
     masks: MaskConfig
     run: RunConfig
-    model: DecoderConfig = BASE
-    init: str | None = None  # weights to start from, of their own shape; "base": the base's VAE decoder in `model`'s
+    model: DecoderConfig | None = None  # none: the shape of `init`, or the base width
+    init: str | None = None  # weights to start from; "base": those of the base's VAE decoder
     jitter: Jitter = Jitter()
     augmented_share: float = 0.5  # of photos replaced by their latent-augmented twin (data.augmented)
     hole_share: float = 0.0  # of images corrupted in the hole alone, as where the sampler keeps what is known
@@ -175,13 +175,15 @@ def jitter(image: Tensor, strength: Jitter, rng: np.random.Generator) -> Tensor:
 def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
     torch.manual_seed(recipe.run.seed)
     base = load_frozen(recipe.base)
-    if recipe.init == "base":
-        decoder = HarmonizingDecoder(recipe.model)
-        init_trunk(decoder, base.autoencoder)
-    elif recipe.init:
-        decoder = checkpoints.load_part(recipe.init, "decoder").build(dtype=torch.float32)
+    if recipe.init and recipe.init != "base":
+        part = checkpoints.load_part(recipe.init, "decoder")
+        if recipe.model not in (None, part.config):
+            raise ConfigError(f"init: {recipe.init} has the shape {part.config}, but model is {recipe.model}")
+        decoder = part.build(dtype=torch.float32)
     else:
-        decoder = HarmonizingDecoder(recipe.model)
+        decoder = HarmonizingDecoder(recipe.model or BASE)
+    if recipe.init == "base":
+        init_trunk(decoder, base.autoencoder)
     if recipe.init and decoder.config.post_quant_conv:
         decoder.post_quant_conv.requires_grad_(False)  # the VAE's own, like its encoder
     dataset = Photos(recipe.data, recipe.run.seed, Corruption(recipe))

@@ -1,12 +1,15 @@
 """Every recipe takes its steps, trains what it should and leaves the rest alone."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from diffusers import AutoencoderTiny
+from safetensors.torch import save_file
 
 from asuka_modules import checkpoints
 from asuka_modules.alignment import AlignmentConfig
@@ -98,6 +101,74 @@ def test_mae(photos, masks, tmp_path, partial_patches):
     assert all(torch.equal(v, saved.state_dict()[k]) for k, v in trained.state_dict().items())
     continued = mae.train(replace(recipe, run=run_config(tmp_path / "more"), init=str(tmp_path / "mae.safetensors")))
     assert not torch.equal(continued.mask_token, trained.mask_token)
+    with pytest.raises(config.ConfigError, match=r"depth=2.*but model is .*depth=3"):
+        mae.train(replace(recipe, init=str(tmp_path / "mae.safetensors"), model=replace(recipe.model, depth=3)))
+
+
+def test_partial_patches_begin_as_the_plain_mae(tmp_path):
+    plain = mae.random_mae(TINY_MAE)
+    checkpoints.save(tmp_path / "plain.safetensors", {"mae": plain})
+    partial = mae.start_from(str(tmp_path / "plain.safetensors"), replace(TINY_MAE, partial_patches=True))
+    image, mask = torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
+    mask[..., 10:30, 10:31] = 1
+    assert partial.config.partial_patches
+    assert torch.equal(partial.decoder_stream(image, mask), plain.decoder_stream(image, mask))
+    checkpoints.save(tmp_path / "partial.safetensors", {"mae": partial})
+    with pytest.raises(config.ConfigError, match=r"partial_patches=True.*but model is .*partial_patches=False"):
+        mae.start_from(str(tmp_path / "partial.safetensors"), TINY_MAE)
+
+
+def test_mae_begins_with_timms_encoder(tmp_path):
+    """Whose position embedding is for 224 pixels; the decoder begins at random."""
+    encoder = timm.models.VisionTransformer(img_size=224, embed_dim=512, depth=2, num_heads=16, num_classes=7)
+    path = tmp_path / "encoder.safetensors"
+    save_file(encoder.state_dict(), path)
+    found = mae.start_from(str(path), None)
+    assert (found.config.depth, found.config.num_heads, found.config.decoder_depth) == (2, 16, 8)
+    reference = timm.models.VisionTransformer(img_size=256, embed_dim=512, depth=2, num_heads=16, num_classes=0)
+    state = {key: value for key, value in encoder.state_dict().items() if not key.startswith("head.")}
+    state["pos_embed"] = timm.layers.resample_abs_pos_embed(state["pos_embed"], [16, 16], antialias=False)
+    reference.load_state_dict(state)
+    image = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        tokens, *_ = found.encode(found.normalize(image), torch.zeros(1, 256, dtype=torch.bool))
+        torch.testing.assert_close(tokens, reference.forward_features(found.normalize(image)), atol=1e-4, rtol=1e-4)
+    del state["norm.weight"]
+    save_file(state, path)
+    with pytest.raises(checkpoints.CheckpointError, match=r"no norm.weight; expected a MAE's encoder"):
+        mae.start_from(str(path), None)
+    save_file(timm.models.VisionTransformer(embed_dim=384, depth=1, num_heads=6).state_dict(), path)
+    with pytest.raises(checkpoints.CheckpointError, match=r"the encoder is 384 wide; expected one of \[512, 768,"):
+        mae.start_from(str(path), None)
+
+
+def test_decoder_of_another_shape_is_refused(photos, masks, base, tmp_path):
+    small = DecoderConfig(ch=32, num_res_blocks=1, post_quant_conv=False)
+    checkpoints.save(tmp_path / "decoder.safetensors", {"decoder": decoder.HarmonizingDecoder(small)})
+    recipe = decoder.DecoderRecipe(
+        base=str(base),
+        data=DataConfig(folders=(str(photos),), size=64, native=True),
+        masks=MaskConfig(objects=str(masks), size=64),
+        run=run_config(tmp_path / "out"),
+        model=replace(small, ch=64),
+        init=str(tmp_path / "decoder.safetensors"),
+    )
+    with pytest.raises(config.ConfigError, match=r"ch=32.*but model is .*ch=64"):
+        decoder.train(recipe)
+
+
+def test_mae_loss_does_not_depend_on_how_a_batch_is_split(photos, masks):
+    for partial in (False, True):
+        objective = mae.MAEObjective(mae.random_mae(replace(TINY_MAE, partial_patches=partial)))
+        dataset = Photos(
+            DataConfig(folders=(str(photos),), size=64), 0, mae.HoleSampler(MaskConfig(str(masks), size=64), 16)
+        )
+        samples = [dataset[i] for i in range(4)]
+        with torch.no_grad():
+            whole, first, second = (
+                objective(torch.utils.data.default_collate(part))[0] for part in (samples, samples[:1], samples[1:])
+            )
+        torch.testing.assert_close(whole, (first + 3 * second) / 4)
 
 
 def test_mae_loss_counts_hidden_pixels_only(photos, masks):
@@ -196,12 +267,44 @@ def test_more_latents_are_added_to_those_that_are_there(photos, masks, tmp_path)
         computed.append(len(image))
         return image[:, :, ::8, ::8]
 
-    for count in (3, 5):
+    autoencoder = torch.nn.Linear(2, 2)
+    for count in (3, 5, 5, 2):
         latents = LatentsConfig(str(tmp_path / "latents"), count, data, holes, 1, 0)
-        build_latents(latents, code, torch.device("cpu"))
-        assert len(Cached(latents.out)) == count
-    build_latents(latents, code, torch.device("cpu"))
+        assert len(build_latents(latents, autoencoder, code, torch.device("cpu"))) == count
     assert sum(computed) == 2 * (3 + 5)  # photos and masked photos; nothing a third time
+    with pytest.raises(FileNotFoundError, match=r"0000512.safetensors is missing; several machines need a disk"):
+        Cached(latents.out, 513)
+
+
+def test_latents_of_another_autoencoder_or_other_photos_are_refused(photos, masks, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    data, holes = DataConfig(folders=(str(folder),), size=64), MaskConfig(objects=str(masks), size=64)
+    latents, autoencoder = LatentsConfig(str(tmp_path / "latents"), 2, data, holes, 1, 0), torch.nn.Linear(2, 2)
+
+    def build() -> None:
+        build_latents(latents, autoencoder, lambda image: image[:, :, ::8, ::8], torch.device("cpu"))
+
+    build()
+    (folder / "new.jpg").write_bytes((folder / "coffee.jpg").read_bytes())
+    with pytest.raises(config.ConfigError, match="was made with other settings"):
+        build()
+    (folder / "new.jpg").unlink()
+    build()
+    torch.nn.init.zeros_(autoencoder.bias)
+    with pytest.raises(config.ConfigError, match="was made with other settings"):
+        build()
+
+
+def test_twins_of_another_base_are_refused(photos, base, tmp_path):
+    recipe = latent_augment.LatentAugmentRecipe(
+        str(base), (str(photos),), str(tmp_path / "twins"), count=1, timesteps=(900, 999), max_side=64
+    )
+    latent_augment.run(recipe)
+    other = tmp_path / "other.safetensors"
+    save_base(other, AutoencoderTiny(), DescribedUNet())
+    for changed in (replace(recipe, base=str(other)), replace(recipe, timesteps=(100, 200))):
+        with pytest.raises(config.ConfigError, match="was made with other settings"):
+            latent_augment.run(changed)
 
 
 def test_words_are_learned_from_the_description(photos, masks, base, tmp_path):
