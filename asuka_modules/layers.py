@@ -22,6 +22,8 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, operations=nn):
         super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide a width of {dim}")
         self.num_heads = num_heads
         self.qkv = operations.Linear(dim, 3 * dim)
         self.proj = operations.Linear(dim, dim)
