@@ -151,7 +151,7 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
         checkpoints.save(folder / "alignment.safetensors", {"alignment": trained})
 
     validation = {"loss": held_out_samples} if recipe.validation else {}
-    return fit(recipe.run, objective, dataset, sample, validation, export)
+    return fit(recipe.run, objective, dataset, sample, validation, export, recipe)
 
 
 if __name__ == "__main__":

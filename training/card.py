@@ -14,11 +14,15 @@ def card(title: str, parts: dict[str, Path], info: dict[str, str]) -> str:
     rows = [COLUMNS, ["---"] * len(COLUMNS)]
     for name, path in parts.items():
         size = sum(tensor.numel() for tensor in checkpoints.load_part(path, name).state_dict.values())
-        run = path.parent.parent if path.parent.name == "best" else path.parent
-        rows.append([name, f"{size / 1e6:.2f} M", *run_figures(run)])
+        rows.append([name, f"{size / 1e6:.2f} M", *run_figures(run_folder(path))])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     facts = "\n".join(f"- {key}: {value}" for key, value in info.items())
     return f"# {title}\n\n{table}\n\n{facts}\n"
+
+
+def run_folder(path: Path) -> Path:
+    """Of the run that wrote these weights; it keeps the best in a folder of their own."""
+    return path.parent.parent if path.parent.name == "best" else path.parent
 
 
 def run_figures(folder: Path) -> list[str]:

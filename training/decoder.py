@@ -203,7 +203,8 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
         checkpoints.save(folder / "decoder.safetensors", {"decoder": trained["decoder"]})
 
     validation = {"loss": held_out_photos} if recipe.validation else {}
-    return fit(recipe.run, DecoderObjective(decoder, base, recipe), dataset, sample, validation, export)["decoder"]
+    objective = DecoderObjective(decoder, base, recipe)
+    return fit(recipe.run, objective, dataset, sample, validation, export, recipe)["decoder"]
 
 
 if __name__ == "__main__":

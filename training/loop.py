@@ -97,12 +97,13 @@ def fit(
     sample: Callable[[nn.Module, Path], None] | None = None,
     validation: Mapping[str, Dataset] = {},
     export: Callable[[nn.Module, Path], None] | None = None,
+    recipe: object | None = None,
 ) -> nn.Module:
     """Trains `objective.trained` for `run.steps` optimizer steps, resuming what `run.out` holds, and returns it.
 
     `sample(trained, path)` draws a picture of the current state into `path`; `export(trained, folder)` writes the weights,
     in the end into `run.out`, and into `best` in it whenever the mean loss over `validation`, named sets of samples of
-    other photos, is the lowest so far. The returned network holds the averaged weights if the run keeps any. Raises
+    other photos, is the lowest so far. `recipe` is noted in run.json, which training.export reads. The returned network holds the averaged weights if the run keeps any. Raises
     FloatingPointError at the first loss or gradient that is not finite, OSError where the disk is full; the
     last checkpoint is untouched by either.
     """
@@ -135,7 +136,8 @@ def fit(
         tell_dry_run(run, accelerator, model, next(iter(loader)))
         return objective.trained
     out.mkdir(parents=True, exist_ok=True)
-    log = Log(out, asdict(run), accelerator.num_processes, start) if main else None
+    noted = asdict(run) | ({"recipe": asdict(recipe) | {"run": None}} if recipe else {})
+    log = Log(out, noted, accelerator.num_processes, start) if main else None
     step, values = start, []
     for batch in loader:
         for group in optimizer.param_groups:

@@ -142,7 +142,8 @@ def train(recipe: MAERecipe) -> MAE:
         checkpoints.save(folder / "mae.safetensors", {"mae": trained})
 
     validation = by_family if recipe.validation else {}
-    return fit(recipe.run, MAEObjective(mae), photos(None, recipe.data.folders), sample, validation, export)
+    dataset = photos(None, recipe.data.folders)
+    return fit(recipe.run, MAEObjective(mae), dataset, sample, validation, export, recipe)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
     validation = {"loss": held_out_photos} if recipe.validation else {}
     objective = SPLObjective(generator, teacher, recipe)
     dataset = Photos(data, recipe.run.seed, holes)
-    return fit(recipe.run, objective, dataset, sample, validation, export)["generator"]
+    return fit(recipe.run, objective, dataset, sample, validation, export, recipe)["generator"]
 
 
 if __name__ == "__main__":

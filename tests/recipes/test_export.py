@@ -33,6 +33,8 @@ def test_export_joins_parts_and_tells_what_they_took(tmp_path):
     assert torch.equal(joined["mae"].state_dict["patch_embed.proj.weight"], weight.half())
     with safe_open(out, framework="pt") as file:
         assert file.metadata()["license"] == "CC0"
+        assert json.loads(file.metadata()["mae training"])["batch_size"] == 90
+        assert "alignment training" not in file.metadata()
     lines = out.with_suffix(".md").read_text().splitlines()
     size = sum(p.numel() for p in mae.state_dict().values()) / 1e6
     # 20 * 90 images at 40/s and 20 * 90 at 10/s are 225 s

@@ -1,6 +1,7 @@
 """Every recipe takes its steps, trains what it should and leaves the rest alone."""
 
 import csv
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,8 @@ def test_mae(photos, masks, tmp_path, partial_patches):
     )
     trained = mae.train(recipe)
     saved = checkpoints.load(tmp_path / "mae.safetensors")["mae"].build()
+    noted = json.loads((tmp_path / "run.json").read_text())
+    assert (noted["steps"], noted["recipe"]["data"]["folders"]) == (2, [str(photos)])
     assert saved.config == recipe.model
     assert all(torch.equal(v, saved.state_dict()[k]) for k, v in trained.state_dict().items())
     continued = mae.train(replace(recipe, run=run_config(tmp_path / "more"), init=str(tmp_path / "mae.safetensors")))
