@@ -1,22 +1,20 @@
 """Every recipe takes its steps, trains what it should and leaves the rest alone."""
 
 import csv
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from diffusers import AutoencoderTiny
-from safetensors.torch import save_file
+from tiny import TINY_MAE, run_config
 
 from asuka_modules import checkpoints
 from asuka_modules.alignment import AlignmentConfig
 from asuka_modules.decoder import DecoderConfig
-from asuka_modules.mae import MAE, MAEConfig
-from training import align, config, decoder, latent_augment, mae
+from asuka_modules.mae import MAE
+from training import align, config, decoder, latent_augment
 from training.base import words
 from training.base.__main__ import BaseRecipe
 from training.base.__main__ import train as train_base
@@ -26,24 +24,7 @@ from training.base.unet import DescribedUNet, UNetStage
 from training.cache import Cached
 from training.data import DataConfig, Photos
 from training.latents import LatentsConfig, build_latents
-from training.loop import RunConfig
 from training.masks import MaskConfig
-
-TINY_MAE = MAEConfig(
-    image_size=64,
-    patch_size=4,
-    embed_dim=32,
-    depth=2,
-    num_heads=4,
-    decoder_embed_dim=24,
-    decoder_depth=3,
-    decoder_num_heads=4,
-    prior_depth=2,
-)
-
-
-def run_config(out: Path, **changes) -> RunConfig:
-    return RunConfig(**{"out": str(out), "steps": 2, "batch_size": 2, "lr": 1e-3, "workers": 0, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -88,63 +69,6 @@ def test_colour_codec_keeps_colours_before_any_training():
     assert (found - colours).abs().max() < 0.03
 
 
-@pytest.mark.parametrize("partial_patches", [False, True])
-def test_mae(photos, masks, tmp_path, partial_patches):
-    recipe = mae.MAERecipe(
-        data=DataConfig(folders=(str(photos),), size=64),
-        masks=MaskConfig(objects=str(masks), size=64),
-        run=run_config(tmp_path, ema=0.9),
-        model=replace(TINY_MAE, partial_patches=partial_patches),
-    )
-    trained = mae.train(recipe)
-    saved = checkpoints.load(tmp_path / "mae.safetensors")["mae"].build()
-    noted = json.loads((tmp_path / "run.json").read_text())
-    assert (noted["steps"], noted["recipe"]["data"]["folders"]) == (2, [str(photos)])
-    assert saved.config == recipe.model
-    assert all(torch.equal(v, saved.state_dict()[k]) for k, v in trained.state_dict().items())
-    continued = mae.train(replace(recipe, run=run_config(tmp_path / "more"), init=str(tmp_path / "mae.safetensors")))
-    assert not torch.equal(continued.mask_token, trained.mask_token)
-    with pytest.raises(config.ConfigError, match=r"depth=2.*but model is .*depth=3"):
-        mae.train(replace(recipe, init=str(tmp_path / "mae.safetensors"), model=replace(recipe.model, depth=3)))
-
-
-def test_partial_patches_begin_as_the_plain_mae(tmp_path):
-    plain = mae.random_mae(TINY_MAE)
-    checkpoints.save(tmp_path / "plain.safetensors", {"mae": plain})
-    partial = mae.start_from(str(tmp_path / "plain.safetensors"), replace(TINY_MAE, partial_patches=True))
-    image, mask = torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
-    mask[..., 10:30, 10:31] = 1
-    assert partial.config.partial_patches
-    assert torch.equal(partial.decoder_stream(image, mask), plain.decoder_stream(image, mask))
-    checkpoints.save(tmp_path / "partial.safetensors", {"mae": partial})
-    with pytest.raises(config.ConfigError, match=r"partial_patches=True.*but model is .*partial_patches=False"):
-        mae.start_from(str(tmp_path / "partial.safetensors"), TINY_MAE)
-
-
-def test_mae_begins_with_timms_encoder(tmp_path):
-    """Whose position embedding is for 224 pixels; the decoder begins at random."""
-    encoder = timm.models.VisionTransformer(img_size=224, embed_dim=512, depth=2, num_heads=16, num_classes=7)
-    path = tmp_path / "encoder.safetensors"
-    save_file(encoder.state_dict(), path)
-    found = mae.start_from(str(path), None)
-    assert (found.config.depth, found.config.num_heads, found.config.decoder_depth) == (2, 16, 8)
-    reference = timm.models.VisionTransformer(img_size=256, embed_dim=512, depth=2, num_heads=16, num_classes=0)
-    state = {key: value for key, value in encoder.state_dict().items() if not key.startswith("head.")}
-    state["pos_embed"] = timm.layers.resample_abs_pos_embed(state["pos_embed"], [16, 16], antialias=False)
-    reference.load_state_dict(state)
-    image = torch.rand(1, 3, 256, 256)
-    with torch.no_grad():
-        tokens, *_ = found.encode(found.normalize(image), torch.zeros(1, 256, dtype=torch.bool))
-        torch.testing.assert_close(tokens, reference.forward_features(found.normalize(image)), atol=1e-4, rtol=1e-4)
-    del state["norm.weight"]
-    save_file(state, path)
-    with pytest.raises(checkpoints.CheckpointError, match=r"no norm.weight; expected a MAE's encoder"):
-        mae.start_from(str(path), None)
-    save_file(timm.models.VisionTransformer(embed_dim=384, depth=1, num_heads=6).state_dict(), path)
-    with pytest.raises(checkpoints.CheckpointError, match=r"the encoder is 384 wide; expected one of \[512, 768,"):
-        mae.start_from(str(path), None)
-
-
 def test_decoder_of_another_shape_is_refused(photos, masks, base, tmp_path):
     small = DecoderConfig(ch=32, num_res_blocks=1, post_quant_conv=False)
     checkpoints.save(tmp_path / "decoder.safetensors", {"decoder": decoder.HarmonizingDecoder(small)})
@@ -158,42 +82,6 @@ def test_decoder_of_another_shape_is_refused(photos, masks, base, tmp_path):
     )
     with pytest.raises(config.ConfigError, match=r"ch=32.*but model is .*ch=64"):
         decoder.train(recipe)
-
-
-def test_mae_loss_does_not_depend_on_how_a_batch_is_split(photos, masks):
-    for partial in (False, True):
-        objective = mae.MAEObjective(mae.random_mae(replace(TINY_MAE, partial_patches=partial)))
-        dataset = Photos(
-            DataConfig(folders=(str(photos),), size=64), 0, mae.HoleSampler(MaskConfig(str(masks), size=64), 16)
-        )
-        samples = [dataset[i] for i in range(4)]
-        with torch.no_grad():
-            whole, first, second = (
-                objective(torch.utils.data.default_collate(part))[0] for part in (samples, samples[:1], samples[1:])
-            )
-        torch.testing.assert_close(whole, (first + 3 * second) / 4)
-
-
-def test_mae_loss_counts_hidden_pixels_only(photos, masks):
-    """A visible patch, and for partial patches a known pixel, may be predicted as badly as one likes."""
-    torch.manual_seed(0)
-    image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
-    mask[..., 10:30, 10:30] = 1
-    for partial in (False, True):
-        network = MAE(replace(TINY_MAE, partial_patches=partial))
-        network.init_weights()
-        hidden = mae.hidden_patches(mask, 16)
-        hidden[0, 200:] = True  # topped up
-        objective = mae.MAEObjective(network)
-        predicted = network(network.normalize(image).masked_fill(mask > 0.5, 0.0), mask, hidden)
-        error = (network.unpatchify(predicted) - network.normalize(image)).square().mean(1, keepdim=True)
-        patches = torch.nn.functional.interpolate(hidden.view(1, 1, 16, 16).float(), scale_factor=4)
-        topped_up = patches.clone()
-        topped_up[..., :48, :] = 0
-        weight = torch.maximum(mask, topped_up) if partial else patches
-        expected = (error * weight).sum() / weight.sum()
-        found, _ = objective({"image": image, "mask": mask, "hidden": hidden})
-        torch.testing.assert_close(found, expected)
 
 
 def test_align(photos, masks, base, tmp_path):
