@@ -71,7 +71,8 @@ def test_answer_is_that_of_the_seed(runtime, question, results):
     assert not np.array_equal(method(replace(question, seed=8)), results["SD"])
 
 
-def test_whole_benchmark_runs_and_continues(server, runtime, tmp_path):
+def make_recipe(runtime: ComfyUIConfig, tmp_path, names: tuple[str, ...]) -> Benchmark:
+    """Of two photos."""
     rng = np.random.default_rng(0)
     for folder in ("photos", "masks"):
         (tmp_path / folder).mkdir()
@@ -80,9 +81,9 @@ def test_whole_benchmark_runs_and_continues(server, runtime, tmp_path):
         Image.fromarray(ellipse(SIZE, SIZE, rng.uniform(0.2, 0.3)).astype(np.uint8) * 255).save(
             tmp_path / "masks" / f"{i}.png"
         )
-    recipe = Benchmark(
+    return Benchmark(
         pairs=PairsConfig(photos=str(tmp_path / "photos"), mask_folder=str(tmp_path / "masks"), size=SIZE),
-        methods=tuple(MethodConfig(name, METHODS[name]) for name in ("SD", "ASUKA")),
+        methods=tuple(MethodConfig(name, METHODS[name]) for name in names),
         out=str(tmp_path / "out"),
         comfyui=runtime,
         features="none",
@@ -90,6 +91,10 @@ def test_whole_benchmark_runs_and_continues(server, runtime, tmp_path):
         clip=False,
         seeds=2,
     )
+
+
+def test_whole_benchmark_runs_and_continues(server, runtime, tmp_path):
+    recipe = make_recipe(runtime, tmp_path, ("SD", "ASUKA"))
     results = benchmark.run(recipe)
     assert results["methods"]["ASUKA"]["means"].keys() >= {"psnr", "ssim", "grad", "seed_spread"}
     assert set(results["methods"]["ASUKA"]["weights"]) == {BASE, FILE}
@@ -101,6 +106,23 @@ def test_whole_benchmark_runs_and_continues(server, runtime, tmp_path):
     lost.unlink()
     assert benchmark.run(recipe) == results
     assert lost.read_bytes() == before
+
+
+def test_methods_that_differ_in_the_decoder_share_the_latent(server, runtime, tmp_path):
+    before = server.get("/history")
+    benchmark.run(make_recipe(runtime, tmp_path, ("SD", "ASUKA", "decoder stock")))
+    asked = [entry for prompt_id, entry in server.get("/history").items() if prompt_id not in before]
+    kept = [
+        {
+            node
+            for kind, message in entry["status"]["messages"]
+            if kind == "execution_cached"
+            for node in message["nodes"]
+        }
+        for entry in sorted(asked, key=lambda entry: entry["prompt"][0])
+    ]
+    assert ["sampled" in nodes for nodes in kept] == [False] * 4 + [False, True] * 4
+    assert not any("decoded" in nodes for nodes in kept)
 
 
 def test_another_alignment_can_be_tried(runtime, question, results):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +22,9 @@ from ..export import commit
 from .comfyui import ComfyUIConfig
 from .compare import compare, fid_difference, read_images
 from .features import FeatureCache
+from .graphs import Diffusion
 from .hashes import sha256
-from .methods import Method, MethodConfig, Sampled, ask, make_method
+from .methods import Method, MethodConfig, Question, Sampled, ask, make_method
 from .networks import NETWORKS, Perceptual
 from .pairs import Pair, PairsConfig, open_pairs, read_picture
 from .pixels import composite
@@ -63,9 +65,10 @@ def run(recipe: Benchmark) -> dict:
     pairs = open_pairs(recipe.pairs)
     methods = {config.name: make_method(config, recipe.comfyui, pairs.names) for config in recipe.methods}
     for config in recipe.methods:
-        method = methods[config.name]
-        claim(out / "pictures" / config.name, {"method": asdict(config), "weights": method.weights})
-        answer(config.name, method, pairs, recipe, out)
+        claim(out / "pictures" / config.name, {"method": asdict(config), "weights": methods[config.name].weights})
+    for _, group in groupby(recipe.methods, without_decoder):
+        together = {config.name: methods[config.name] for config in group}
+        answer(together, pairs, recipe, out)
     images = measure_pairs(methods, pairs, recipe, networks, out)
     sets = score_sets(methods, pairs, images, recipe, networks, out)
     results = summarize(methods, images, sets, recipe, networks)
@@ -96,26 +99,36 @@ def result_path(out: Path, method: str, pair: Pair, seed: int) -> Path:
     return out / "pictures" / method / f"{pair.name}-{seed}.png"
 
 
-def answer(name: str, method: Method, pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
+def without_decoder(config: MethodConfig) -> Diffusion | str:
+    """The same for methods that differ in their decoder alone: asked one after the other about a picture, they share its
+    latent, which ComfyUI keeps."""
+    return replace(config.diffusion, decoder=None) if config.diffusion else config.name
+
+
+def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
     """Asks for the pictures that are not there yet, or that answer another question: of a photo that has changed, or a
     mask. The i-th pair's noise is the same for all methods.
 
     Raises ValueError for a picture of another size than the photo's.
     """
-    for i, pair in enumerate(tqdm(pairs, desc=name, unit="photo", dynamic_ncols=True)):
-        for seed in range(seeds(method, recipe)):
-            path = result_path(out, name, pair, seed)
+    for i, pair in enumerate(tqdm(pairs, desc=", ".join(methods), unit="photo", dynamic_ncols=True)):
+        for seed in range(recipe.seeds):
             question = ask(pair.name, pair.image, pair.mask, recipe.seed + i + FAR * seed)
-            if answered(path) != question.digest:
-                picture = method(question)
-                if picture.shape != pair.image.shape:
-                    found = f"{picture.shape[1]}x{picture.shape[0]}"
-                    raise ValueError(f"{name} made {pair.name} {found}; expected {recipe.pairs.size} square")
-                temporary = path.with_suffix(f".{os.getpid()}")
-                note = PngInfo()
-                note.add_text(NOTE, question.digest)
-                Image.fromarray(picture).save(temporary, "png", pnginfo=note)
-                os.replace(temporary, path)
+            for name, method in methods.items():
+                path = result_path(out, name, pair, seed)
+                if seed < seeds(method, recipe) and answered(path) != question.digest:
+                    save_answer(path, method(question), question, name)
+
+
+def save_answer(path: Path, picture: np.ndarray, question: Question, name: str) -> None:
+    if picture.shape != question.image.shape:
+        found, expected = (f"{w}x{h}" for h, w, _ in (picture.shape, question.image.shape))
+        raise ValueError(f"{name} made {question.name} {found}; expected {expected}")
+    temporary = path.with_suffix(f".{os.getpid()}")
+    note = PngInfo()
+    note.add_text(NOTE, question.digest)
+    Image.fromarray(picture).save(temporary, "png", pnginfo=note)
+    os.replace(temporary, path)
 
 
 def answered(path: Path) -> str | None:

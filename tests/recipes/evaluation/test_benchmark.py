@@ -185,7 +185,7 @@ def test_results_of_another_size_are_named(bench, monkeypatch, capsys):
     Image.new("RGB", (SIZE, SIZE - 8)).save(bench.folder / "off by 2" / "4.png")
     with pytest.raises(SystemExit):
         command(bench, monkeypatch)
-    assert "off by 2 made 4 64x56; expected 64 square" in capsys.readouterr().err
+    assert "off by 2 made 4 64x56; expected 64x64" in capsys.readouterr().err
 
 
 def test_table_has_the_papers_numbers_beside_ours():
