@@ -114,7 +114,7 @@ def measure_recipes(photos: list[str], masks: str) -> dict[str, dict[str, float]
             "latents.count=128",
         ]
         recipe = config.read(align.AlignRecipe, CONFIGS / "align.yaml", latents)
-        align.build_latents(recipe.latents, base.encode, torch.device("cpu"))
+        align.build_latents(recipe.latents, base.autoencoder, base.encode, torch.device("cpu"))
         dataset = align.Encoded(recipe.latents, align.NoiseSampler(recipe), 0)
         if recipe.run.precision == "bf16":
             base.unet.to(torch.bfloat16)

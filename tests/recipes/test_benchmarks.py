@@ -1,0 +1,25 @@
+"""The benchmark of the recipes runs; what it finds is no test's business."""
+
+import yaml
+
+from benchmarks import training as benchmark
+
+SMALL = {"data": {"size": 64}, "masks": {"size": 64}}
+CHANGES = {
+    "mae": SMALL | {"model": {"image_size": 64, "patch_size": 4}},
+    "align": {"latents": SMALL},
+    "decoder": SMALL,
+}
+
+
+def test_training_benchmark(photos, masks, tmp_path, monkeypatch):
+    for name, changes in CHANGES.items():
+        extends, run = f"{benchmark.CONFIGS.resolve() / name}.yaml", {"batch_size": 1, "workers": 0}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"extends": extends, "run": run, **changes}))
+    monkeypatch.setattr(benchmark, "CONFIGS", tmp_path)
+    monkeypatch.setattr(benchmark, "WARM_UP", 1)
+    monkeypatch.setattr(benchmark, "STEPS", 1)
+    results = benchmark.measure_recipes([str(photos)], str(masks))
+    assert results.keys() == {"mae", "align", "decoder"}
+    for rates in results.values():
+        assert rates["bare step"] > 0 and rates["with data and log"] > 0
