@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from asuka_modules import checkpoints
-from asuka_modules.layouts import GRID, HEADS, count, resample_positions
+from asuka_modules.layouts import GRID, HEADS, POSITIONS, count, resample_positions
 from asuka_modules.mae import MAE, VIT_L, MAEConfig
 from asuka_modules.masking import hidden_patches
 
@@ -80,7 +80,8 @@ def random_mae(config: MAEConfig) -> MAE:
 
 
 def start_from(init: str, model: MAEConfig | None) -> MAE:
-    """A MAE with the weights of a file, and what the file has not, a decoder or partial patches, as it begins.
+    """A MAE with the weights of a file, and what the file has not, a decoder or partial patches, as it begins. ASUKA's MAE
+    has no class token: a file's is dropped, unless `model` keeps it.
 
     Raises CheckpointError for a file that is no MAE and no encoder of one, ConfigError where it is not of the shape of
     `model`.
@@ -93,7 +94,9 @@ def start_from(init: str, model: MAEConfig | None) -> MAE:
     else:
         part = checkpoints.load_part(path, "mae")
         shape, state = part.config, part.build(dtype=torch.float32).state_dict()
-    model = model or shape
+    model = model or replace(shape, class_token=False)
+    if shape.class_token and not model.class_token:
+        shape, state = replace(shape, class_token=False), without_class_token(state)
     if replace(shape, partial_patches=shape.partial_patches or model.partial_patches) != model:
         raise ConfigError(f"init: {init} has the shape {shape}, but model is {model}")
     mae = random_mae(model)
@@ -101,6 +104,11 @@ def start_from(init: str, model: MAEConfig | None) -> MAE:
     if lost := [name for name in missing if not name.startswith(("decoder_", "mask_token", "alpha"))]:
         raise checkpoints.CheckpointError(f"{init}: no {', '.join(lost[:5])}; expected a MAE's encoder")
     return mae
+
+
+def without_class_token(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    positions = {key: state[key][:, 1:] for key in POSITIONS if key in state}
+    return {key: value for key, value in state.items() if key != "cls_token"} | positions
 
 
 def encoder_config(encoder: dict[str, Tensor], decoder: MAEConfig) -> MAEConfig:

@@ -49,21 +49,32 @@ def test_partial_patches_begin_as_the_plain_mae(tmp_path):
         mae.start_from(str(tmp_path / "partial.safetensors"), TINY_MAE)
 
 
+def assert_encodes_like(found: MAE, reference: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    reference.load_state_dict(state)
+    image = found.normalize(torch.rand(1, 3, 256, 256))
+    with torch.no_grad():
+        tokens, *_ = found.encode(image, torch.zeros(1, 256, dtype=torch.bool))
+        torch.testing.assert_close(tokens, reference.forward_features(image), atol=1e-4, rtol=1e-4)
+
+
 def test_mae_begins_with_timms_encoder(tmp_path):
-    """Whose position embedding is for 224 pixels; the decoder begins at random."""
+    """Whose position embedding is for 224 pixels; the class token is dropped, the decoder begins at random."""
     encoder = timm.models.VisionTransformer(img_size=224, embed_dim=512, depth=2, num_heads=16, num_classes=7)
     path = tmp_path / "encoder.safetensors"
     save_file(encoder.state_dict(), path)
     found = mae.start_from(str(path), None)
     assert (found.config.depth, found.config.num_heads, found.config.decoder_depth) == (2, 16, 8)
-    reference = timm.models.VisionTransformer(img_size=256, embed_dim=512, depth=2, num_heads=16, num_classes=0)
+    shape = {"img_size": 256, "embed_dim": 512, "depth": 2, "num_heads": 16, "num_classes": 0}
     state = {key: value for key, value in encoder.state_dict().items() if not key.startswith("head.")}
     state["pos_embed"] = timm.layers.resample_abs_pos_embed(state["pos_embed"], [16, 16], antialias=False)
-    reference.load_state_dict(state)
-    image = torch.rand(1, 3, 256, 256)
-    with torch.no_grad():
-        tokens, *_ = found.encode(found.normalize(image), torch.zeros(1, 256, dtype=torch.bool))
-        torch.testing.assert_close(tokens, reference.forward_features(found.normalize(image)), atol=1e-4, rtol=1e-4)
+    without = {key: value for key, value in state.items() if key != "cls_token"}
+    assert_encodes_like(
+        found,
+        timm.models.VisionTransformer(**shape, class_token=False, global_pool="avg", fc_norm=False),
+        without | {"pos_embed": state["pos_embed"][:, 1:]},
+    )
+    kept = mae.start_from(str(path), replace(found.config, class_token=True))
+    assert_encodes_like(kept, timm.models.VisionTransformer(**shape), state)
     del state["norm.weight"]
     save_file(state, path)
     with pytest.raises(checkpoints.CheckpointError, match=r"no norm.weight; expected a MAE's encoder"):
@@ -71,6 +82,17 @@ def test_mae_begins_with_timms_encoder(tmp_path):
     save_file(timm.models.VisionTransformer(embed_dim=384, depth=1, num_heads=6).state_dict(), path)
     with pytest.raises(checkpoints.CheckpointError, match=r"the encoder is 384 wide; expected one of \[512, 768,"):
         mae.start_from(str(path), None)
+
+
+def test_class_token_of_a_whole_mae_is_dropped(tmp_path):
+    published = mae.random_mae(replace(TINY_MAE, class_token=True))
+    checkpoints.save(tmp_path / "published.safetensors", {"mae": published})
+    found = mae.start_from(str(tmp_path / "published.safetensors"), None)
+    assert found.config == TINY_MAE
+    before, after = published.state_dict(), found.state_dict()
+    assert before.keys() - after.keys() == {"cls_token"}
+    for name, value in after.items():
+        assert torch.equal(value, before[name][:, 1:] if name.endswith("pos_embed") else before[name]), name
 
 
 def test_mae_loss_does_not_depend_on_how_a_batch_is_split(photos, masks):
