@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from .log import memory
 
@@ -15,22 +16,28 @@ GPUS = {  # dense bf16 peak, FLOP/s
     "A100": 312e12,
     "H100": 989e12,
 }
+CPU_ATTENTION = {  # which torch's counter passes over
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
 
 
-def report(objective: nn.Module, step: Callable[[], Tensor], batch_size: int, steps: int) -> str:
-    """Runs `step` (forward and backward) twice and tells what `steps` of them would take."""
+def report(objective: nn.Module, part: Callable[[], Tensor], batch_size: int, steps: int, parts: int = 1) -> str:
+    """Runs a part of a step (forward and backward) twice, and tells what `steps` of `parts` parts would take."""
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     total = sum(p.numel() for p in objective.parameters())
-    with FlopCounterMode(display=False) as counter:
-        step().item()  # waits for a GPU
+    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+        part().item()  # waits for a GPU
     start = time.perf_counter()
-    step().item()
-    seconds, flops = time.perf_counter() - start, counter.get_total_flops()
+    part().item()
+    seconds, flops = parts * (time.perf_counter() - start), parts * counter.get_total_flops()
     hours = {name: flops * steps / (peak * UTILISATION) / 3600 for name, peak in GPUS.items()}
     lines = [
         f"parameters   {trained / 1e6:.1f} M trained, {total / 1e6:.1f} M in all",
         f"state        {trained * 16 / 2**30:.2f} GiB for trained weights, gradients and AdamW in fp32, per process",
-        f"memory       {memory() / 2**30:.2f} GiB used by this step",
+        f"memory       {memory() / 2**30:.2f} GiB used by {batch_size // parts} images at once",
         f"step         {batch_size} images, {flops / 1e12:.2f} TFLOP, {seconds:.2f} s here",
         f"run          {steps} steps, {steps * batch_size} images, {seconds * steps / 3600:.1f} hours here",
         f"estimated    {', '.join(f'{name} {value:.1f} h' for name, value in hours.items())} (at {UTILISATION:.0%} of peak)",

@@ -103,9 +103,9 @@ def fit(
 
     `sample(trained, path)` draws a picture of the current state into `path`; `export(trained, folder)` writes the weights,
     in the end into `run.out`, and into `best` in it whenever the mean loss over `validation`, named sets of samples of
-    other photos, is the lowest so far. `recipe` is noted in run.json, which training.export reads. The returned network holds the averaged weights if the run keeps any. Raises
-    FloatingPointError at the first loss or gradient that is not finite, OSError where the disk is full; the
-    last checkpoint is untouched by either.
+    other photos, is the lowest so far. `recipe` is noted in run.json, which training.export reads. The returned network
+    holds the averaged weights if the run keeps any. Raises FloatingPointError at the first loss or gradient that is not
+    finite, OSError where the disk is full; the last checkpoint is untouched by either.
     """
     accelerator = Accelerator(
         mixed_precision=run.precision,
@@ -208,11 +208,11 @@ def validate(run: RunConfig, objective: Objective, samples: Dataset, device: tor
 
 
 def tell_dry_run(run: RunConfig, accelerator: Accelerator, model: nn.Module, batch: dict[str, Tensor]) -> None:
-    def step() -> Tensor:
+    def part() -> Tensor:
         loss, _ = model(batch)
         accelerator.backward(loss)
         return loss
 
-    text = dry_run.report(model, step, run.batch_size // run.accumulate, run.steps * run.accumulate)
+    text = dry_run.report(model, part, run.batch_size, run.steps, run.accumulate)
     if accelerator.is_main_process:
         sys.stdout.write(text + "\n")

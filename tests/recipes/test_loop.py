@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
@@ -16,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training import checkpoint
 from training.config import ConfigError
-from training.dry_run import report
+from training.dry_run import CPU_ATTENTION, report
 from training.loop import Objective, RunConfig, fit, lr_at
 
 ROOT = Path(__file__).parents[2]
@@ -219,6 +220,30 @@ def test_dry_run_estimate_follows_from_the_measured_work():
     hours = 2e8 * 1e9 / (312e12 * 0.35) / 3600
     assert f"A100 {hours:.1f} h" in text
     assert "1.0 M trained, 1.0 M in all" in text
+    assert "50 images, 0.00 TFLOP" in text
+    assert f"A100 {4 * hours:.1f} h" in report(model, step, 200, steps=10**9, parts=4)
+
+
+def test_dry_run_counts_attention():
+    """On a CPU too: as much as the same products written out."""
+    q, k, v = (torch.randn(2, 4, 48, 32, requires_grad=True) for _ in range(3))
+
+    def counted(attention, mapping) -> int:
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+            attention().sum().backward()
+        return counter.get_total_flops()
+
+    fused = counted(lambda: F.scaled_dot_product_attention(q, k, v), CPU_ATTENTION)
+    written_out = counted(lambda: (q @ k.transpose(-1, -2)).softmax(-1) @ v, {})
+    scores = 2 * 2 * 4 * 48 * 48 * 32  # which the fused backward computes once more
+    assert fused == written_out + scores > scores
+
+
+def test_dry_run_counts_the_parts_of_a_step(tmp_path, capsys):
+    fit(config(tmp_path / "out", dry_run=True, batch_size=4, accumulate=2), Regression(), Numbers())
+    text = capsys.readouterr().out
+    for expected in ("6 steps, 24 images", "4 images, ", "used by 2 images at once"):
+        assert expected in text
 
 
 SCRIPT = """
