@@ -22,4 +22,4 @@ def test_training_benchmark(photos, masks, tmp_path, monkeypatch):
     results = benchmark.measure_recipes([str(photos)], str(masks))
     assert results.keys() == {"mae", "align", "decoder"}
     for rates in results.values():
-        assert rates["bare step"] > 0 and rates["with data and log"] > 0
+        assert min(rates["bare step"], rates["with data and log"]) > 0
