@@ -66,7 +66,7 @@ class DecoderRecipe:
 
 
 class DecoderObjective(Objective):
-    """L1, LPIPS and a hinge patch-GAN between the decoded and the clean image."""
+    """L1, LPIPS and a hinge patch-GAN between the decoded and the clean image, all on values in [-1, 1]."""
 
     def __init__(self, decoder: HarmonizingDecoder, base: LatentDiffusion, recipe: DecoderRecipe):
         super().__init__()
@@ -86,13 +86,14 @@ class DecoderObjective(Objective):
                 latent = torch.where(batch["estimated"][:, None, None, None], self.estimate(latent, batch), latent)
             latent = latent / SCALE
         decoded = self.trained["decoder"](latent, image, batch["mask"]).float()
-        loss = (decoded - image).abs().mean()
+        fake, real = decoded * 2 - 1, image * 2 - 1
+        loss = (fake - real).abs().mean()
         values = {"l1": loss, "psnr": -10 * (decoded - image).square().mean((1, 2, 3)).log10().mean()}
         if self.recipe.perceptual_weight:
-            values["lpips"] = self.perceptual(decoded * 2 - 1, image * 2 - 1).mean()
+            values["lpips"] = self.perceptual(fake, real).mean()
             loss = loss + self.recipe.perceptual_weight * values["lpips"]
         if self.recipe.adversarial_weight and torch.is_grad_enabled():  # its weight is a ratio of gradients
-            loss = loss + self.adversarial(loss, decoded * 2 - 1, image * 2 - 1, batch["adversarial"], values)
+            loss = loss + self.adversarial(loss, fake, real, batch["adversarial"], values)
         return loss, {key: value.detach() for key, value in values.items()}
 
     def estimate(self, latent: Tensor, batch: dict[str, Tensor]) -> Tensor:
