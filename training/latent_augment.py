@@ -6,6 +6,7 @@ Each photo is encoded, noised to a large t, denoised by one U-Net call that sees
 an all-zero mask, and decoded by the stock VAE: the image then has the U-Net's and the VAE's colours.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from .data import decode_photo, open_source, twin_of
 from .frozen import load_frozen
 from .pictures import to_uint8
 from .sd import LatentDiffusion
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,16 @@ def run(recipe: LatentAugmentRecipe) -> Path:
     settings = {"timesteps": recipe.timesteps, "max_side": recipe.max_side, "seed": recipe.seed}
     claim(out, {"base": fingerprint(base), **settings})
     source = open_source(recipe.folders)
+    unreadable = 0
     numbers = range(min(len(source), recipe.count or len(source)))[state.process_index :: state.num_processes]
     for i in tqdm(numbers, desc=out.name, unit="photo", dynamic_ncols=True):
         data = source.data(i)
         target = twin_of(out, data)
-        photo = None if target.exists() else decode_photo(data)
-        if photo is None:
+        if target.exists():
+            continue
+        if (photo := decode_photo(data)) is None:
+            unreadable += 1
+            log.warning("%s: not a readable picture, skipped (%d so far)", source.name(i), unreadable)
             continue
         rng = np.random.default_rng([recipe.seed, i])
         image = torch.from_numpy(photo).permute(2, 0, 1).float().to(device)[None] / 255

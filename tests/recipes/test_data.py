@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.data import DataConfig, Photos, find_photos, random_view, twin_of
+from training.data import DataConfig, Photos, decode_photo, find_photos, random_view, twin_of
 from training.data.sources import open_source
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,14 @@ def test_unreadable_photo_is_named_and_replaced(photos, tmp_path, caplog):
     assert all(sample["image"].shape == (3, 16, 16) for sample in samples)
     message = f"{folder / 'broken.jpg'}: not a readable picture, skipped (1 so far)"
     assert [record.getMessage() for record in caplog.records] == [message]
+
+
+def test_photo_that_claims_too_many_pixels_is_unreadable(photos):
+    """OpenCV throws for it, where it gives None for other damage."""
+    png = bytearray(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    png[16:24] = (100_000).to_bytes(4, "big") * 2  # width and height, in the header
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    assert decode_photo(bytes(png)) is None
 
 
 def test_folder_without_photos_is_an_error(tmp_path):

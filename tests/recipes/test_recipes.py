@@ -186,11 +186,16 @@ def test_latents_of_another_autoencoder_or_other_photos_are_refused(photos, mask
         build()
 
 
-def test_twins_of_another_base_are_refused(photos, base, tmp_path):
+def test_twins_of_another_base_are_refused(photos, base, tmp_path, caplog):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
+    folders = (str(tmp_path / "broken"), str(photos))
     recipe = latent_augment.LatentAugmentRecipe(
-        str(base), (str(photos),), str(tmp_path / "twins"), count=1, timesteps=(900, 999), max_side=64
+        str(base), folders, str(tmp_path / "twins"), count=2, timesteps=(900, 999), max_side=64
     )
     latent_augment.run(recipe)
+    assert f"{tmp_path / 'broken' / 'a.jpg'}: not a readable picture, skipped (1 so far)" in caplog.text
+    assert len(list((tmp_path / "twins").glob("*.jpg"))) == 1
     other = tmp_path / "other.safetensors"
     save_base(other, AutoencoderTiny(), DescribedUNet())
     for changed in (replace(recipe, base=str(other)), replace(recipe, timesteps=(100, 200))):
