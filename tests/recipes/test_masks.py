@@ -12,7 +12,7 @@ import skimage.io
 import skimage.transform
 
 import training.masks.mixture
-from training.masks import IRREGULAR, MaskConfig, Mixture, patch_ratio, top_up
+from training.masks import IRREGULAR, MaskConfig, Mixture, decode_runs, patch_ratio, top_up
 from training.masks.objects import CocoInstances
 
 DRAWS = 1500
@@ -69,7 +69,7 @@ def test_mixture_has_the_papers_shares(masks, monkeypatch):
     drawn = []
 
     def watched(name, generator):
-        return lambda rng, size: drawn.append(name) or generator(rng, size)
+        return lambda *arguments: drawn.append(name) or generator(*arguments)
 
     monkeypatch.setattr(mixture, "objects", watched("object", mixture.objects))
     sources = [
@@ -87,6 +87,17 @@ def test_mixture_has_the_papers_shares(masks, monkeypatch):
     united = {"lama+object": 0.125, "comod+object": 0.125}
     expected = {"object": 0.25, **united, "lama": 0.2, "comod": 0.2, "rectangle": 0.05, "complement_rectangle": 0.05}
     assert shares == pytest.approx(expected, abs=0.025)
+
+
+def test_what_the_paper_does_not_state_can_be_chosen(masks):
+    config = MaskConfig(objects=str(masks), family="regular", rectangle_sides=(0.5, 0.501), max_patch_ratio=0.8)
+    rng = np.random.default_rng(0)
+    shares = {round(float(Mixture(config)(rng).mean()), 2) for _ in range(20)}
+    assert shares == {0.25, 0.75}
+    config = MaskConfig(objects=str(masks), family="object", object_sides=(0.5, 0.501), object_grow=0.0, irregular=())
+    mixture = Mixture(config)
+    longest = {max(np.ptp(np.nonzero(mixture.objects(rng, 200)), axis=1)) + 1 for _ in range(20)}
+    assert longest == {100}
 
 
 def test_free_form_masks_are_neither_empty_nor_full():
@@ -131,7 +142,7 @@ def test_coco_instances_are_object_shapes(tmp_path):
     ]
     path = tmp_path / "instances.json"
     path.write_text(json.dumps({"images": [{"id": 1, "width": 100, "height": 100}], "annotations": annotations}))
-    shapes = CocoInstances(path)
+    shapes = CocoInstances(path, (0.005, 0.5))
     assert [shape.shape for shape in shapes] == [(71, 71), (21, 21)]
     assert shapes[1].all()
     reference = np.zeros((101, 101), bool)
@@ -142,6 +153,27 @@ def test_coco_instances_are_object_shapes(tmp_path):
     assert agreement.mean() > 0.98  # the two rasterisers treat edges differently
     mixture = Mixture(MaskConfig(objects=str(path)))
     assert 0 < mixture(np.random.default_rng(0)).mean() < 1
+
+
+def test_coco_instances_may_be_run_lengths(tmp_path):
+    """Column by column, zeros first; a hole in the object is filled."""
+    mask = np.zeros((40, 50), np.uint8)
+    mask[5:25, 10:30] = 1
+    mask[12:15, 18:22] = 0
+    changes = np.flatnonzero(np.diff(mask.ravel(order="F"))) + 1
+    runs = {"size": [40, 50], "counts": np.diff([0, *changes, mask.size]).tolist()}
+    annotation = {"image_id": 1, "iscrowd": 0, "area": int(mask.sum()), "segmentation": runs}
+    path = tmp_path / "instances.json"
+    coco = {"images": [{"id": 1, "width": 50, "height": 40}], "annotations": [annotation]}
+    path.write_text(json.dumps(coco))
+    assert np.array_equal(decode_runs(runs), mask)
+    (shape,) = CocoInstances(path, (0, 1))
+    assert shape.shape == (20, 20)
+    assert shape.all()
+    runs["counts"] = "PPYo1k0N2"
+    path.write_text(json.dumps(coco))
+    with pytest.raises(ValueError, match=r"compressed run lengths \(PPYo1k0N2\.\.\.\), expected numbers"):
+        CocoInstances(path, (0, 1))
 
 
 def test_ready_made_masks_replace_the_mixture(masks, tmp_path):

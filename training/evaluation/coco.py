@@ -6,6 +6,7 @@ from collections import defaultdict
 import cv2
 import numpy as np
 
+from ..masks import decode_runs
 from .pairs import centre_square
 
 
@@ -13,6 +14,7 @@ class Foregrounds:
     """The union of all annotated objects of a photo, crowds among them."""
 
     def __init__(self, annotations: str):
+        self.annotations = annotations
         with open(annotations) as file:
             coco = json.load(file)
         self.ids = {image["file_name"]: image["id"] for image in coco["images"]}
@@ -23,8 +25,10 @@ class Foregrounds:
     def crop(self, name: str, shape: tuple[int, int], size: int) -> np.ndarray:
         """(size, size) uint8 in {0, 1}: the foreground of a photo (H, W) in its central square, any touched pixel.
 
-        Raises KeyError for a photo without annotations of its own in the file.
+        Raises ValueError for a photo that the annotations are not about.
         """
+        if name not in self.ids:
+            raise ValueError(f"{name} is none of the {len(self.ids)} photos that {self.annotations} is about")
         mask = np.zeros(shape, np.uint8)
         for segmentation in self.segmentations[self.ids[name]]:
             if isinstance(segmentation, dict):
@@ -35,10 +39,3 @@ class Foregrounds:
         square = centre_square(mask).astype(np.float32)
         interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_LINEAR
         return (cv2.resize(square, (size, size), interpolation=interpolation) > 0).astype(np.uint8)
-
-
-def decode_runs(segmentation: dict) -> np.ndarray:
-    """COCO's uncompressed run lengths, column by column and zeros first -> (H, W) uint8 in {0, 1}."""
-    counts = segmentation["counts"]
-    values = np.arange(len(counts)) % 2
-    return np.repeat(values, counts).astype(np.uint8).reshape(segmentation["size"], order="F")

@@ -4,5 +4,6 @@ Every generator takes a numpy Generator and nothing else that is random, so that
 """
 
 from .mixture import FAMILIES, IRREGULAR, MaskConfig, Mixture, patch_ratio, top_up
+from .objects import decode_runs
 
-__all__ = ["FAMILIES", "IRREGULAR", "MaskConfig", "Mixture", "patch_ratio", "top_up"]
+__all__ = ["FAMILIES", "IRREGULAR", "MaskConfig", "Mixture", "decode_runs", "patch_ratio", "top_up"]

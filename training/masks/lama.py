@@ -77,5 +77,6 @@ LAMA = {
     "thin-512": LaMa(Strokes((4, 70), 20, 100)),
     "medium-512": LaMa(Strokes((4, 10), 100, 200), Boxes(0, 30, 150, (1, 5))),
     "thick-512": LaMa(Strokes((1, 5), 250, 450), Boxes(10, 30, 300, (1, 4))),
+    "abl-02-thin-bb": LaMa(Strokes((4, 12), 40, 80), Boxes(0, 30, 128, (1, 1)), box_share=0.5),
     "train-256": LaMa(Strokes((1, 5), 100, 200), Boxes(10, 30, 150, (1, 4)), box_share=0.5),
 }

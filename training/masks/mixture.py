@@ -12,7 +12,7 @@ from ..config import ConfigError
 from .freeform import FREE_FORM
 from .lama import LAMA
 from .objects import CocoInstances, MaskFolder, Objects, read_mask
-from .regular import complement_rectangle, rectangle
+from .regular import SIDES, complement_rectangle, rectangle
 
 Generator = Callable[[np.random.Generator, int], np.ndarray]  # (rng, size) -> (size, size) uint8 in {0, 1}
 IRREGULAR: dict[str, Generator] = {**LAMA, **FREE_FORM}
@@ -36,6 +36,11 @@ class MaskConfig:
     irregular: tuple[str, ...] = ("thick-256", "medium-256", "thin-256", "mat-256")
     min_patch_ratio: float = 0.1
     max_patch_ratio: float = 0.75  # so that a top-up to exactly 75 % always exists and never uncovers a hole
+    # The paper does not state these four, nor the lower patch ratio; sides are shares of the mask's.
+    object_sides: tuple[float, float] = (0.25, 0.85)  # longest side of an object
+    object_grow: float = 15 / 256  # at most
+    coco_area: tuple[float, float] = (0.005, 0.5)  # of an instance, as a share of its picture
+    rectangle_sides: tuple[float, float] = SIDES
     size: int = 256
 
     def __post_init__(self):
@@ -53,8 +58,9 @@ class Mixture:
         self.ready = ReadyMade(config.ready, config.size) if config.ready else None
         if self.ready:
             return
-        shapes = CocoInstances if config.objects.endswith(".json") else MaskFolder
-        self.objects = Objects(shapes(config.objects))
+        coco = config.objects.endswith(".json")
+        shapes = CocoInstances(config.objects, config.coco_area) if coco else MaskFolder(config.objects)
+        self.objects = Objects(shapes, config.object_sides, config.object_grow)
         sources = [[source[name] for name in config.irregular if name in source] for source in (LAMA, FREE_FORM)]
         self.irregular = [source for source in sources if source]
 
@@ -81,7 +87,7 @@ class Mixture:
         )
         if family == "regular":
             generator = pick(rng, [rectangle, complement_rectangle])
-            return lambda rng: generator(rng, size)
+            return lambda rng: generator(rng, size, self.config.rectangle_sides)
         irregular = pick(rng, pick(rng, self.irregular))
         if family == "irregular":
             return lambda rng: irregular(rng, size)

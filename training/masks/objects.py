@@ -7,20 +7,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-MIN_AREA, MAX_AREA = 0.005, 0.5  # of the picture, for COCO's instances
-
 
 class Objects:
-    """Object shapes, moved, mirrored, scaled and slightly grown."""
+    """Object shapes, moved, mirrored, scaled to a longest side and grown by up to `max_grow`, shares of the mask's side."""
 
-    def __init__(self, shapes: Sequence[np.ndarray], max_grow: float = 15 / 256):
-        self.shapes, self.max_grow = shapes, max_grow
+    def __init__(self, shapes: Sequence[np.ndarray], sides: tuple[float, float], max_grow: float):
+        self.shapes, self.sides, self.max_grow = shapes, sides, max_grow
 
     def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
         shape = self.shapes[int(rng.integers(len(self.shapes)))]
         if rng.random() < 0.5:
             shape = shape[:, ::-1]
-        longest = rng.uniform(0.25, 0.85) * size
+        longest = rng.uniform(*self.sides) * size
         scale = longest / max(shape.shape)
         w, h = max(1, round(shape.shape[1] * scale)), max(1, round(shape.shape[0] * scale))
         shape = cv2.resize(np.ascontiguousarray(shape), (w, h), interpolation=cv2.INTER_NEAREST)
@@ -54,15 +52,15 @@ class MaskFolder(Sequence):
 
 
 class CocoInstances(Sequence):
-    """The instances of a COCO annotation file that are neither crowds nor very small or large."""
+    """The instances of a COCO annotation file that are no crowds and cover such a share of their picture."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, area: tuple[float, float]):
         coco = json.loads(Path(path).read_text())
         areas = {image["id"]: image["width"] * image["height"] for image in coco["images"]}
         polygons = [
-            [np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in annotation["segmentation"]]
+            [np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in outlines(annotation["segmentation"])]
             for annotation in coco["annotations"]
-            if not annotation["iscrowd"] and MIN_AREA <= annotation["area"] / areas[annotation["image_id"]] <= MAX_AREA
+            if not annotation["iscrowd"] and area[0] <= annotation["area"] / areas[annotation["image_id"]] <= area[1]
         ]
         if not polygons:
             raise ValueError(f"{path}: no usable instance annotations in it")
@@ -86,6 +84,22 @@ class CocoInstances(Sequence):
         for points in polygons:  # one by one: together, where two overlap nothing is filled
             cv2.fillPoly(mask, [np.round(points - corner).astype(np.int32)], 1)
         return crop(mask)
+
+
+def outlines(segmentation: list | dict) -> Sequence:
+    """The polygons of an instance; of run lengths the outer ones, so that holes in the object are filled."""
+    if isinstance(segmentation, dict):
+        return cv2.findContours(decode_runs(segmentation), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    return segmentation
+
+
+def decode_runs(segmentation: dict) -> np.ndarray:
+    """COCO's run lengths, column by column and zeros first -> (H, W) uint8 in {0, 1}. Raises ValueError for compressed ones."""
+    counts = segmentation["counts"]
+    if isinstance(counts, str):
+        raise ValueError(f"compressed run lengths ({counts[:20]}...), expected numbers; convert them with pycocotools")
+    values = np.arange(len(counts)) % 2
+    return np.repeat(values, counts).astype(np.uint8).reshape(segmentation["size"], order="F")
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from training.config import ConfigError
-from training.evaluation.coco import Foregrounds, decode_runs
+from training.evaluation.coco import Foregrounds
 from training.evaluation.misato import MIN_HOLE, MisatoRecipe, nearest_to_centres, run
 from training.evaluation.pairs import PairsConfig, open_pairs
-from training.masks import MaskConfig
+from training.masks import MaskConfig, decode_runs
 
 SIZE, COUNT = 64, 3
 COLOURS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
@@ -165,5 +165,7 @@ def test_crowds_are_foreground_too(tmp_path):
     assert np.array_equal(decode_runs(runs), expected)
     coco = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "segmentation": runs}]}
     (tmp_path / "coco.json").write_text(json.dumps(coco))
-    foreground = Foregrounds(str(tmp_path / "coco.json")).crop("a.jpg", (4, 5), 4)
-    assert np.array_equal(foreground, expected[:, :4])
+    foregrounds = Foregrounds(str(tmp_path / "coco.json"))
+    assert np.array_equal(foregrounds.crop("a.jpg", (4, 5), 4), expected[:, :4])
+    with pytest.raises(ValueError, match=r"b\.jpg is none of the 1 photos that .*coco\.json is about"):
+        foregrounds.crop("b.jpg", (4, 5), 4)
