@@ -20,7 +20,7 @@ from asuka_modules.masking import fill_hole, reduce_mask
 from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fixed
 from .config import ConfigError, parse_command_line, require_same
 from .data import DataConfig, Photos, held_out
-from .frozen import load_frozen
+from .frozen import load_frozen, load_vae
 from .latents import CELL
 from .ldm_names import vae_to_ldm
 from .loop import Objective, RunConfig, fit
@@ -49,7 +49,7 @@ class DecoderRecipe:
     masks: MaskConfig
     run: RunConfig
     model: DecoderConfig | None = None  # none: the shape of `init`, or the base width
-    init: str | None = None  # weights to start from; "base": those of the base's VAE decoder
+    init: str | None = None  # a decoder of this kind or a VAE to start from; "base": the base's own VAE
     jitter: Jitter = Jitter()
     augmented_share: float = 0.5  # of photos replaced by their latent-augmented twin (data.augmented)
     hole_share: float = 0.0  # of images corrupted in the hole alone, as where the sampler keeps what is known
@@ -115,6 +115,24 @@ class DecoderObjective(Objective):
         return active * (self.recipe.adversarial_weight * weight * generator_loss + values["discriminator"])
 
 
+def start_from(init: str, model: DecoderConfig | None, base: LatentDiffusion) -> HarmonizingDecoder:
+    """A decoder with the weights of a file; of a VAE's it takes the trunk, and a condition encoder that is new.
+
+    Raises CheckpointError or BaseModelError for a file that is neither, ConfigError where it is not of the shape of `model`.
+    """
+    if vae := base.autoencoder if init == "base" else load_vae(init):
+        decoder = HarmonizingDecoder(model or BASE)
+        try:
+            init_trunk(decoder, vae)
+        except (KeyError, RuntimeError) as error:
+            raise ConfigError(f"init: {init} is a VAE of another shape than model, {decoder.config}") from error
+        return decoder
+    part = checkpoints.load_part(init, "decoder")
+    if model not in (None, part.config):
+        raise ConfigError(f"init: {init} has the shape {part.config}, but model is {model}")
+    return part.build(dtype=torch.float32)
+
+
 @torch.no_grad()
 def init_trunk(decoder: HarmonizingDecoder, vae: AutoencoderKL) -> None:
     """Gives the trunk a VAE decoder's weights: on a mask of ones both then decode alike.
@@ -176,15 +194,7 @@ def jitter(image: Tensor, strength: Jitter, rng: np.random.Generator) -> Tensor:
 def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
     torch.manual_seed(recipe.run.seed)
     base = load_frozen(recipe.base)
-    if recipe.init and recipe.init != "base":
-        part = checkpoints.load_part(recipe.init, "decoder")
-        if recipe.model not in (None, part.config):
-            raise ConfigError(f"init: {recipe.init} has the shape {part.config}, but model is {recipe.model}")
-        decoder = part.build(dtype=torch.float32)
-    else:
-        decoder = HarmonizingDecoder(recipe.model or BASE)
-    if recipe.init == "base":
-        init_trunk(decoder, base.autoencoder)
+    decoder = start_from(recipe.init, recipe.model, base) if recipe.init else HarmonizingDecoder(recipe.model or BASE)
     if recipe.init and decoder.config.post_quant_conv:
         decoder.post_quant_conv.requires_grad_(False)  # the VAE's own, like its encoder
     dataset = Photos(recipe.data, recipe.run.seed, Corruption(recipe))

@@ -17,6 +17,7 @@ from .convert import PICKLES, read_pickle
 from .ldm_names import unet_to_ldm, vae_to_ldm
 from .sd import LatentDiffusion
 
+CONDITION_ENCODER = "decoder.encoder.layers.0.weight"  # of a decoder that sees the hole
 TEXT = "cond_stage_model.transformer.text_model."
 BEGIN, END, LENGTH = 49406, 49407, 77  # CLIP's empty prompt is one begin token and 76 end tokens
 
@@ -69,6 +70,22 @@ def load_single_file(tensors: Mapping[str, Tensor], path: Path) -> LatentDiffusi
     fill(vae, {key: VAE + name for key, name in vae_to_ldm(vae).items()}, tensors, path)
     fill(text, {key: TEXT + key.removeprefix("text_model.") for key in text.state_dict()}, tensors, path)
     return LatentDiffusion(unet, vae, empty_prompt(text))
+
+
+def load_vae(path: str | Path) -> AutoencoderKL | None:
+    """SD-1.5's VAE: a single file as ComfyUI loads it, alone or in a checkpoint, or a diffusers folder; None for anything
+    else. Raises BaseModelError."""
+    path = Path(path)
+    if path.is_dir():
+        return AutoencoderKL.from_pretrained(path)
+    tensors = read_tensors(path)
+    prefix = VAE if any(name.startswith(VAE) for name in tensors) else ""
+    if f"{prefix}encoder.mid.block_1.conv1.weight" not in tensors or CONDITION_ENCODER in tensors:
+        return None
+    with torch.device("meta"):
+        vae = sd15_vae()
+    fill(vae, {key: prefix + name for key, name in vae_to_ldm(vae).items()}, tensors, path)
+    return vae
 
 
 def fill(network: nn.Module, names: Mapping[str, str], tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -1,5 +1,6 @@
 """Loading the frozen base model, and the alignment's loss against diffusers' own networks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,22 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
 from training import align, frozen
 from training.base.checkpoint import save_base
 from training.base.unet import DescribedUNet
+from training.config import ConfigError
 from training.data import DataConfig
-from training.decoder import init_trunk
-from training.frozen import BaseModelError, load_frozen
+from training.decoder import start_from
+from training.frozen import BaseModelError, load_frozen, load_vae
 from training.latents import LatentsConfig
 from training.ldm_names import unet_to_ldm, vae_to_ldm
 from training.loop import RunConfig
 from training.masks import MaskConfig
+from training.sd import LatentDiffusion
 
 TINY_MAE = MAEConfig(64, 4, 32, 2, 4, 24, 2, 4, prior_depth=1)
 
@@ -147,13 +151,29 @@ def test_alignment_loss_is_diffusers_noise_prediction_loss(networks, single_file
 
 
 @torch.no_grad()
-def test_decoder_starts_as_the_vae_it_comes_from(networks):
-    _, vae, _ = networks
-    decoder = HarmonizingDecoder(DecoderConfig(ch=32, ch_mult=(1, 1, 2, 2))).eval()
-    init_trunk(decoder, vae)
+@pytest.mark.parametrize("source", ["base", "file", "checkpoint", "folder"])
+def test_decoder_starts_as_the_vae_it_comes_from(networks, tmp_path, source):
+    unet, vae, _ = networks
+    path, shape = tmp_path / "vae.safetensors", DecoderConfig(ch=32, ch_mult=(1, 1, 2, 2))
+    prefix = "first_stage_model." if source == "checkpoint" else ""
+    state = vae.state_dict()
+    save_file({prefix + name: state[key].contiguous() for key, name in vae_to_ldm(vae).items()}, path)
+    if source == "folder":
+        path = tmp_path / "vae"
+        vae.save_pretrained(path)
+    base = LatentDiffusion(unet, vae, torch.zeros(1, 77, 48))
+    init = "base" if source == "base" else str(path)
+    decoder = start_from(init, shape, base).eval()
     latent, image = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 64, 64)
     found = decoder(latent, image, torch.ones(1, 1, 64, 64))
     torch.testing.assert_close(found, vae.decode(latent).sample / 2 + 0.5, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ConfigError, match=r"is a VAE of another shape than model, DecoderConfig\(ch=64"):
+        start_from(init, replace(shape, ch=64), base)
+
+
+def test_decoder_of_its_own_kind_is_no_vae(tmp_path):
+    checkpoints.save(tmp_path / "bundle.safetensors", {"decoder": HarmonizingDecoder(DecoderConfig(ch=32))})
+    assert load_vae(tmp_path / "bundle.safetensors") is None
 
 
 def test_miniature_is_recognised(tmp_path):
