@@ -4,39 +4,33 @@ python -m training.export --mae MAE --alignment ALIGNMENT --decoder DECODER --ou
 """
 
 import argparse
-import subprocess
 from pathlib import Path
 
 import torch
 
 from asuka_modules import checkpoints
 
-from .card import card, run_folder
+from .card import card, describe, run_folder
+from .commit import commit
 
 TYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
 
 def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str, str]) -> None:
-    """Writes the named parts of the given files into `out`, and a model card beside it. The metadata also tell of each
-    part's run, where its file still lies in the run's folder: photos, masks, steps and all other settings, as JSON.
+    """Writes the named parts of the given files into `out`, and a model card beside it. The metadata also tell each part's
+    variant and, where its file still lies in the run's folder, its run: photos, masks, steps, commit and all other settings,
+    as JSON.
 
     Raises CheckpointError for a file without its part.
     """
     networks = {name: checkpoints.load_part(path, name).build(dtype=torch.float32) for name, path in parts.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    info = {**info, "commit": commit()}
+    variants = {"variant": "; ".join(describe(name, network.config) for name, network in networks.items())}
+    info = variants | info | {"commit": commit()}
     runs = {name: run_folder(path) / "run.json" for name, path in parts.items()}
     trained = {f"{name} training": run.read_text() for name, run in runs.items() if run.exists()}
     checkpoints.save(out, networks, info | trained, dtype)
     out.with_suffix(".md").write_text(card(out.stem, parts, info))
-
-
-def commit() -> str:
-    """The repository's commit, or "unknown" outside of a checkout."""
-    result = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
-    return result.stdout.strip() or "unknown"
 
 
 def main() -> None:

@@ -11,18 +11,21 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .commit import commit
+
 
 class Log:
     """One row every `log_every` steps; rows written after the checkpoint that a run resumes from are dropped.
 
-    `run` is the run's RunConfig, and its recipe, written to run.json beside the log, with the hardware, for the model card.
+    `run` is the run's RunConfig, and its recipe, written to run.json beside the log, with hardware and commit, for the model card.
     """
 
     def __init__(self, out: Path, run: dict, processes: int, start: int):
         self.path, self.steps, self.batch_size = out / "log.csv", run["steps"], run["batch_size"]
         self.every = run["log_every"]
         if start < self.steps or not (out / "run.json").exists():  # a finished run keeps what it was computed on
-            (out / "run.json").write_text(json.dumps({**run, "hardware": hardware(processes)}, indent=2) + "\n")
+            noted = {**run, "hardware": hardware(processes), "commit": commit()}
+            (out / "run.json").write_text(json.dumps(noted, indent=2) + "\n")
         self.validations = out / "validation.csv"
         for path in (self.path, self.validations):
             trim(path, start)

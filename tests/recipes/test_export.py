@@ -19,7 +19,8 @@ def test_export_joins_parts_and_tells_what_they_took(tmp_path):
     mae = MAE(MAEConfig(embed_dim=32, depth=1, num_heads=2, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2))
     alignment = Alignment(AlignmentConfig(prior_dim=16, context_dim=32, depth=1, head_dim=16))
     (tmp_path / "mae").mkdir()
-    (tmp_path / "mae" / "run.json").write_text(json.dumps({"batch_size": 90, "lr": 1e-3, "hardware": "1 x abacus"}))
+    run = {"batch_size": 90, "lr": 1e-3, "hardware": "1 x abacus", "recipe": {"data": {"folders": ["a", "b.tar"]}}}
+    (tmp_path / "mae" / "run.json").write_text(json.dumps(run))
     (tmp_path / "mae" / "log.csv").write_text(LOG)
     parts = {"mae": tmp_path / "mae" / "mae.safetensors", "alignment": tmp_path / "alignment.safetensors"}
     for (name, path), network in zip(parts.items(), (mae, alignment), strict=True):
@@ -35,11 +36,13 @@ def test_export_joins_parts_and_tells_what_they_took(tmp_path):
         assert file.metadata()["license"] == "CC0"
         assert json.loads(file.metadata()["mae training"])["batch_size"] == 90
         assert "alignment training" not in file.metadata()
+        assert file.metadata()["variant"] == "ViT 1 x 32; attn"
     lines = out.with_suffix(".md").read_text().splitlines()
     size = sum(p.numel() for p in mae.state_dict().values()) / 1e6
     # 20 * 90 images at 40/s and 20 * 90 at 10/s are 225 s
-    assert lines[4] == f"| mae | {size:.2f} M | 40 | 90 | 0.001 | 0.5 | 0.06 | 1 x abacus |"
-    assert lines[5].startswith("| alignment |")
+    assert lines[4] == f"| mae | ViT 1 x 32 | {size:.2f} M | 40 | 90 | 0.001 | 0.5 | 0.06 | 1 x abacus |"
+    assert lines[5].startswith("| alignment | attn |")
+    assert "- photos of mae: a, b.tar" in lines
     assert "- license: CC0" in lines
 
     best = tmp_path / "mae" / "best" / "mae.safetensors"  # as a run keeps them

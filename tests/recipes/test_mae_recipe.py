@@ -12,6 +12,7 @@ from tiny import TINY_MAE, run_config
 from asuka_modules import checkpoints
 from asuka_modules.mae import MAE
 from training import config, mae
+from training.commit import commit
 from training.data import DataConfig, Photos
 from training.masks import MaskConfig
 
@@ -27,7 +28,7 @@ def test_mae(photos, masks, tmp_path, partial_patches):
     trained = mae.train(recipe)
     saved = checkpoints.load(tmp_path / "mae.safetensors")["mae"].build()
     noted = json.loads((tmp_path / "run.json").read_text())
-    assert (noted["steps"], noted["recipe"]["data"]["folders"]) == (2, [str(photos)])
+    assert (noted["steps"], noted["recipe"]["data"]["folders"], noted["commit"]) == (2, [str(photos)], commit())
     assert saved.config == recipe.model
     assert all(torch.equal(v, saved.state_dict()[k]) for k, v in trained.state_dict().items())
     continued = mae.train(replace(recipe, run=run_config(tmp_path / "more"), init=str(tmp_path / "mae.safetensors")))

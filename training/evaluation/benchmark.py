@@ -17,8 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm.auto import tqdm
 
 from ..claim import claim
+from ..commit import commit
 from ..config import ConfigError
-from ..export import commit
 from .comfyui import ComfyUIConfig
 from .compare import compare, fid_difference, read_images
 from .features import FeatureCache

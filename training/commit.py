@@ -1,0 +1,12 @@
+"""Which code made something."""
+
+import subprocess
+from pathlib import Path
+
+
+def commit() -> str:
+    """The repository's commit, or "unknown" outside of a checkout."""
+    result = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return result.stdout.strip() or "unknown"
