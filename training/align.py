@@ -17,7 +17,7 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 from asuka_modules.mae import MAE
 
-from .config import ConfigError, parse_command_line
+from .config import ConfigError, main
 from .data import held_out
 from .frozen import load_frozen
 from .latents import Encoded, LatentsConfig, build_latents
@@ -155,4 +155,4 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
 
 
 if __name__ == "__main__":
-    train(parse_command_line("align", AlignRecipe))
+    main("align", AlignRecipe, train)

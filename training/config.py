@@ -1,13 +1,16 @@
 """Recipes are frozen dataclasses, read strictly from YAML."""
 
 import argparse
+import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import yaml
+
+from asuka_modules.checkpoints import CheckpointError
 
 
 class ConfigError(ValueError):
@@ -134,3 +137,12 @@ def parse_command_line(recipe: str, cls: type, shortcuts: Mapping[str, str] = {}
         return read(cls, shortcuts.get(arguments.config, arguments.config), arguments.set + dry_run)
     except (ConfigError, FileNotFoundError) as error:
         parser.error(str(error))
+
+
+def main(recipe: str, cls: type, run: Callable) -> None:
+    """What `python -m training.<recipe>` does: `run(config)`. What its user can put right is told without a traceback."""
+    config = parse_command_line(recipe, cls)
+    try:
+        run(config)
+    except (ConfigError, CheckpointError, OSError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")

@@ -18,7 +18,7 @@ from asuka_modules.decoder import BASE, DecoderConfig, HarmonizingDecoder
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fixed
-from .config import ConfigError, parse_command_line, require_same
+from .config import ConfigError, main, require_same
 from .data import DataConfig, Photos, held_out
 from .frozen import load_frozen, load_vae
 from .latents import CELL
@@ -219,4 +219,4 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
 
 
 if __name__ == "__main__":
-    train(parse_command_line("decoder", DecoderRecipe))
+    main("decoder", DecoderRecipe, train)

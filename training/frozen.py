@@ -22,7 +22,7 @@ TEXT = "cond_stage_model.transformer.text_model."
 BEGIN, END, LENGTH = 49406, 49407, 77  # CLIP's empty prompt is one begin token and 76 end tokens
 
 
-class BaseModelError(ValueError):
+class BaseModelError(CheckpointError):
     """A base model that cannot be used; the message names the file, what was found and what was expected."""
 
 

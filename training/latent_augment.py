@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .claim import claim, fingerprint
-from .config import parse_command_line
+from .config import main
 from .data import decode_photo, open_source, twin_of
 from .frozen import load_frozen
 from .pictures import to_uint8
@@ -88,4 +88,4 @@ def run(recipe: LatentAugmentRecipe) -> Path:
 
 
 if __name__ == "__main__":
-    run(parse_command_line("latent_augment", LatentAugmentRecipe))
+    main("latent_augment", LatentAugmentRecipe, run)

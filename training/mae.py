@@ -16,7 +16,7 @@ from asuka_modules.layouts import GRID, HEADS, POSITIONS, count, resample_positi
 from asuka_modules.mae import MAE, VIT_L, MAEConfig
 from asuka_modules.masking import hidden_patches
 
-from .config import ConfigError, parse_command_line
+from .config import ConfigError, main
 from .data import DataConfig, Photos, held_out
 from .loop import Objective, RunConfig, fit
 from .masks import FAMILIES, MaskConfig, Mixture, top_up
@@ -155,4 +155,4 @@ def train(recipe: MAERecipe) -> MAE:
 
 
 if __name__ == "__main__":
-    train(parse_command_line("mae", MAERecipe))
+    main("mae", MAERecipe, train)

@@ -18,7 +18,7 @@ from asuka_modules.spl import PUBLISHED, SPLConfig, SPLGenerator
 
 from . import metrics, plain_unet
 from .adversary import judge_fixed
-from .config import parse_command_line, require_same
+from .config import main, require_same
 from .data import DataConfig, Photos, held_out
 from .latents import Holes
 from .loop import Objective, RunConfig, fit
@@ -155,4 +155,4 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    train(parse_command_line("spl", SPLRecipe))
+    main("spl", SPLRecipe, train)

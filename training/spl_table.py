@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from asuka_modules import checkpoints
 
 from . import metrics, plain_unet
-from .config import parse_command_line, require_same
+from .config import main, require_same
 from .data import DataConfig, Photos
 from .latents import Holes
 from .masks import MaskConfig
@@ -84,4 +84,4 @@ def table(summary: dict, recipe: TableRecipe) -> str:
 
 
 if __name__ == "__main__":
-    run(parse_command_line("spl_table", TableRecipe))
+    main("spl_table", TableRecipe, run)

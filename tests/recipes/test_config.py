@@ -1,5 +1,7 @@
 """Configs are read strictly, and every shipped one is valid."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,27 @@ def test_mistakes_are_named(tmp_path, text, message):
     with pytest.raises(config.ConfigError) as error:
         read(tmp_path, text)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "value, found",
+    [
+        ("data.folders=[none.tar]", "none.tar: no such file, expected a tar shard of photos"),
+        ("data.folders=[none]", "none: no photos"),
+        ("masks.objects=null", "masks: give either objects or ready"),
+        ("init=none.safetensors", "none.safetensors"),
+    ],
+)
+def test_what_a_recipe_cannot_use_is_told_in_one_line(photos, masks, tmp_path, value, found):
+    path = tmp_path / "mae.yaml"
+    path.write_text(
+        VALID.replace("[a]", f"[{photos}]")
+        .replace("objects: b", f"objects: {masks}")
+        .replace("out: c", f"out: {tmp_path}/run")
+    )
+    command = [sys.executable, "-m", "training.mae", str(path), "--set", value]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=FILES[0].parents[3])
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert found in line

@@ -10,7 +10,7 @@ from pathlib import Path
 from accelerate import PartialState
 from diffusers import AutoencoderTiny
 
-from ..config import parse_command_line
+from ..config import main
 from ..latents import LatentsConfig, build_latents
 from .autoencoder import AutoencoderStage, encode, train_autoencoder
 from .checkpoint import save_base
@@ -43,4 +43,4 @@ def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
 
 
 if __name__ == "__main__":
-    train(parse_command_line("base", BaseRecipe))
+    main("base", BaseRecipe, train)

@@ -20,7 +20,7 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 from asuka_modules.mae import MAE
 
-from ..config import parse_command_line
+from ..config import main
 from ..data import DataConfig, Photos
 from ..latents import CELL, Holes
 from ..loop import Objective, RunConfig, fit
@@ -86,4 +86,4 @@ def train(recipe: WordsRecipe) -> Alignment:
 
 
 if __name__ == "__main__":
-    train(parse_command_line("base.words", WordsRecipe))
+    main("base.words", WordsRecipe, train)

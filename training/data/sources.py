@@ -146,6 +146,8 @@ class Shards:
 
     def index(self, url: str) -> list[tuple[str, int, int]]:
         """(name, offset, size) of every photo in a shard, remembered in the cache folder."""
+        if "://" not in url and not Path(url).is_file():
+            raise FileNotFoundError(f"{url}: no such file, expected a tar shard of photos")
         path = self.cached(url).with_suffix(".json")
         if not path.exists():
             try:

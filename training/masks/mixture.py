@@ -53,7 +53,7 @@ class Mixture:
 
     def __init__(self, config: MaskConfig):
         if (config.objects is None) == (config.ready is None):
-            raise ValueError("masks: give either objects or ready")
+            raise ConfigError("masks: give either objects or ready")
         self.config = config
         self.ready = ReadyMade(config.ready, config.size) if config.ready else None
         if self.ready:
