@@ -62,7 +62,8 @@ def align(
     alignment: Network, prior: Tensor, base: Tensor | None, strength: float, pool: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The aligned prior (B, N, C), or with `pool` its mean (B, 1, C), mixed with `base` (1 or B, T, C), which stands for the
-    empty prompt; and this, as long. Without `base` the empty prompt stored with the weights is used."""
+    empty prompt; and this, as long, which at strength 0 is `base` as it is. Without `base` the empty prompt stored with the
+    weights is used."""
     mm, config = comfy.model_management, alignment.config
     if prior.shape[-1] != config.prior_dim:
         raise ValueError(
@@ -91,5 +92,8 @@ def align(
         raise ValueError(
             f"there are {len(empty)} of base but {len(context)} of prior; give one for each, or one for all"
         )
-    empty = match_length(empty.to(context), context.shape[1])
+    empty = empty.to(context)
+    if not strength:
+        return empty, empty  # as they are, so that this is the plain model to the bit
+    empty = match_length(empty, context.shape[1])
     return interpolate_context(context, empty, strength), empty

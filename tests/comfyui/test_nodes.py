@@ -163,18 +163,20 @@ def test_running_out_of_memory_falls_back_to_tiles(extension, caplog):
 
 
 def test_conditioning(extension):
-    """Positive and negative are as long as the prior; strength mixes in the base, whose options travel along."""
+    """Positive and negative are as long as the prior, or at strength 0 the base as it is; strength mixes in the base, whose
+    options travel along."""
     alignment = miniature(extension, "alignment")
     node = sys.modules["asuka_extension.nodes.align"].ASUKA_AlignConditioning
     prior = torch.randn(2, 256, alignment.config.prior_dim)
     base = [[torch.randn(1, 77, 768), {"pooled_output": torch.zeros(1, 768)}]]
     results = {strength: node.execute(alignment, prior, strength, base).args for strength in (0.0, 0.5, 1.0)}
-    for positive, negative in results.values():
-        assert positive[0][0].shape == (2, 256, 768)
-        assert negative[0][0].shape == (1, 256, 768)
+    for strength, (positive, negative) in results.items():
+        if strength:
+            assert positive[0][0].shape == (2, 256, 768)
+            assert negative[0][0].shape == (1, 256, 768)
         assert positive[0][1].keys() == negative[0][1].keys() == {"pooled_output"}
     context, empty = results[1.0][0][0][0], results[1.0][1][0][0]
-    torch.testing.assert_close(results[0.0][0][0][0], empty.expand(2, -1, -1))
+    assert all(torch.equal(conditioning[0][0], base[0][0]) for conditioning in results[0.0])
     torch.testing.assert_close(results[0.5][0][0][0], (context + empty) / 2)
     with pytest.raises(ValueError, match=r"base is 1024 wide but the context of .* is 768"):
         node.execute(alignment, prior, 0.5, [[torch.zeros(1, 77, 1024), {}]])

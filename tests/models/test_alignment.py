@@ -110,7 +110,7 @@ def test_strength_interpolates_from_the_empty_context():
 
 
 def test_matching_length_keeps_proportions():
-    """One begin token and 76 end tokens (CLIP's empty prompt) stay 1 : 76 in attention."""
+    """One begin token and 76 end tokens (CLIP's empty prompt) stay about 1 : 76 in attention."""
     tokens = torch.tensor([0.0] + [1.0] * 76)[None, :, None]
     matched = match_length(tokens, 256)
     assert matched.shape == (1, 256, 1)
