@@ -60,6 +60,10 @@ class ASUKA_DiffEditDecode(io.ComfyNode):
         if near(mask.shape[-2:], cells, factor):
             mask = Window(mask.shape[-2:], cells, factor).cut(mask.unsqueeze(1)).squeeze(1)
         mask = reduce_to_cells(mask, cells)
+        if not mask.any():
+            raise ValueError(
+                f"the mask covers more than half of no latent cell, {factor}x{factor} pixels; grow it with Clean Mask"
+            )
         if len(mask) not in (1, len(latent)):
             raise ValueError(
                 f"there are {len(mask)} masks for {len(latent)} pictures; give one for each, or one for all"

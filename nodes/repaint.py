@@ -68,6 +68,10 @@ class RePaint(comfy.samplers.Sampler):
             raise ValueError(
                 "RePaint does not know the hole; put Set Latent Noise Mask between VAE Encode and the sampler"
             )
+        if sigmas[0] < sampling.sigma_max / 4:
+            raise ValueError(
+                f"RePaint begins with noise alone, but the schedule begins at sigma {sigmas[0]:.2f} of {sampling.sigma_max:.2f}; set denoise to 1 and do not split the sigmas"
+            )
         hole = denoise_mask > 0
         seed = (extra_args.get("seed", 0) + 1) % 2**64  # the seed itself drew the first noise
         generator = torch.Generator().manual_seed(seed)

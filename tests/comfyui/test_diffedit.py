@@ -414,6 +414,12 @@ def test_latents_and_models_that_do_not_belong_together(models, inputs):
     _, trajectory, _ = invert(models["eps"], empty, inputs.latent, steps=2)
     with pytest.raises(ValueError, match="the mask is empty, so there is nothing to edit"):
         decode(models["eps"], empty, empty, trajectory, torch.zeros(1, 64, 64))
+    line = torch.zeros(1, 64, 64)
+    line[:, 30:32] = 1
+    with pytest.raises(
+        ValueError, match="covers more than half of no latent cell, 8x8 pixels; grow it with Clean Mask"
+    ):
+        decode(models["eps"], empty, empty, trajectory, line)
     with pytest.raises(ValueError, match="3 masks for 2 pictures"):
         decode(models["eps"], empty, empty, trajectory, torch.ones(3, 8, 8))
     other = module("ddim_invert").Trajectory(trajectory.sigmas, trajectory.latents, trajectory.samples, "SDXL")

@@ -31,14 +31,16 @@ def mask() -> Tensor:
 HOLE = (..., slice(None, CELLS // 2))
 
 
-def repaint(model, latent: Tensor, mask: Tensor | None, steps: int = 10, jump_length=2, resamples=2, seed=5) -> Tensor:
+def repaint(
+    model, latent: Tensor, mask: Tensor | None, steps: int = 10, jump_length=2, resamples=2, seed=5, first=0
+) -> Tensor:
     """What SamplerCustom does with our sampler, cfg 1."""
     import comfy.sample
     import comfy.samplers
 
     node = sys.modules["asuka_extension.nodes.repaint"].ASUKA_RePaint
     (sampler,) = node.execute(jump_length, resamples).args
-    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "ddim_uniform", steps)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "ddim_uniform", steps)[first:]
     noise = comfy.sample.prepare_noise(latent, seed)
     empty = [[torch.zeros(1, 7, 768), {}]]
     return comfy.sample.sample_custom(
@@ -125,3 +127,7 @@ def test_what_it_cannot_do(model, latent, mask):
         repaint(model, latent, None)
     with pytest.raises(ValueError, match="RePaint is for Stable Diffusion; flow models"):
         repaint(as_flow(model), latent, mask)
+    with pytest.raises(
+        ValueError, match=r"RePaint begins with noise alone, but the schedule begins at sigma 0\.84 of 14"
+    ):
+        repaint(model, latent, mask, steps=10, first=6)
