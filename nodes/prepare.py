@@ -41,7 +41,9 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
             search_aliases=["asuka", "inpaint crop", "crop by mask", "crop and stitch"],
             inputs=[
                 io.Image.Input("image", tooltip="The photo, at any size."),
-                io.Mask.Input("mask", tooltip="White (above 0.5) marks the hole."),
+                io.Mask.Input(
+                    "mask", tooltip="White marks the hole; a mask of another size is brought to the photo's."
+                ),
                 io.Int.Input(
                     "resolution",
                     default=512,
@@ -72,6 +74,15 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
                     optional=True,
                     tooltip="Make what the hole encloses hole, too: to draw a line around something is then enough.",
                 ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.5,
+                    min=0.0,
+                    max=0.99,
+                    step=0.01,
+                    optional=True,
+                    tooltip="What is above this in the mask is hole. Lower it for soft masks.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -91,9 +102,16 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, mask: Tensor, resolution: int, context: float, grow: int = 0, fill_holes: bool = False
+        cls,
+        image: Tensor,
+        mask: Tensor,
+        resolution: int,
+        context: float,
+        grow: int = 0,
+        fill_holes: bool = False,
+        threshold: float = 0.5,
     ) -> io.NodeOutput:
-        hole = find_hole(image, mask)
+        hole = find_hole(image, mask, threshold)
         top, left, h, w = box = crop_box(hole, resolution, context, grow)
         rows, columns = slice(top, top + h), slice(left, left + w)
         hole = refine(hole[:, rows, columns], grow, fill_holes)

@@ -1,9 +1,12 @@
 """The only place where ComfyUI's tensor layouts meet the networks', and where a node's inputs are checked."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..asuka_modules.masking import fill_hole
+
+ROUNDING = 0.02  # by which a resized mask's shape may differ from the image's
 
 
 def image_to_nchw(image: Tensor) -> Tensor:
@@ -18,31 +21,39 @@ def nchw_to_image(image: Tensor) -> Tensor:
     return image.movedim(1, -1).contiguous()
 
 
-def find_hole(image: Tensor, mask: Tensor) -> Tensor:
+def find_hole(image: Tensor, mask: Tensor, threshold: float = 0.5) -> Tensor:
     """IMAGE (B, H, W, C), MASK (B, H, W) -> (B, H, W) bool, true in the hole.
 
-    The hole is where the mask is above 0.5, so that a brush that is not quite opaque still counts. (H, W) and (B, 1, H, W)
-    are masks, too. Raises ValueError for a mask of another size than the image's, and for one without a hole.
+    The hole is where the mask is above `threshold`, so that a brush that is not quite opaque still counts. (H, W) and (B, 1, H, W)
+    are masks, too; a smaller or larger one is brought to the image's size. Raises ValueError for a mask of another shape than
+    the image's, and for one without a hole.
     """
     mask = mask.reshape(-1, *mask.shape[-2:]).to(image.device)
-    h, w = image.shape[1:3]
-    if mask.shape[-2:] != (h, w):
-        found = f"the mask is {mask.shape[-1]}x{mask.shape[-2]} but the image is {w}x{h}"
-        if mask.shape[-2:] == (64, 64) and not mask.any():
-            raise ValueError(
-                f"{found}: Load Image gives an empty 64x64 mask for a picture without alpha; draw a mask (right-click, Open in Mask Editor)"
-            )
-        raise ValueError(f"{found}; resize one of them")
+    if mask.shape[-2:] != image.shape[1:3]:
+        mask = fit_mask(mask, image.shape[1:3])
     if mask.numel():
         require_finite("mask", mask.amax())  # one number says it for all, without another mask's memory
-    hole = mask > 0.5
+    hole = mask > threshold
     if not hole.any():
         if mask.any():
             raise ValueError(
-                f"the mask is {mask.max():.2f} at most but the hole begins above 0.5; paint it with an opaque brush"
+                f"the mask is {mask.max():.2f} at most but the hole begins above {threshold:g}; paint it with an opaque brush"
             )
         raise ValueError("the mask is empty, so there is nothing to inpaint; paint the part to replace white")
     return hole
+
+
+def fit_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask (B, h, w) of the image's shape at the image's size (H, W): masks that were found are often smaller."""
+    (h, w), (height, width) = mask.shape[-2:], size
+    found = f"the mask is {w}x{h} but the image is {width}x{height}"
+    if (h, w) == (64, 64) and not mask.any():
+        raise ValueError(
+            f"{found}: Load Image gives an empty 64x64 mask for a picture without alpha; draw a mask (right-click, Open in Mask Editor)"
+        )
+    if abs(h * width - w * height) > ROUNDING * w * height:
+        raise ValueError(f"{found}, which is another shape; connect this image's mask, or crop one of them")
+    return F.interpolate(mask[:, None].float(), size, mode="bilinear", antialias=True)[:, 0]
 
 
 def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,10 +42,10 @@ def test_photo_without_alpha(server, prompt):
     expect(server, prompt, "the mask is 64x64 but the image is 96x96: Load Image gives an empty 64x64 mask")
 
 
-def test_mask_of_another_size(server, prompt):
+def test_mask_of_another_shape(server, prompt):
     prompt["30"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 80, "height": 96}}
     prompt["4"]["inputs"]["mask"] = ["30", 0]
-    expect(server, prompt, "the mask is 80x96 but the image is 96x96; resize one of them")
+    expect(server, prompt, "the mask is 80x96 but the image is 96x96, which is another shape")
 
 
 @pytest.mark.parametrize("node", ["4", "5", "9"])

@@ -42,6 +42,25 @@ def filled_with(prepare, stitch, image: Tensor, hole: np.ndarray, **options) -> 
     return replaced
 
 
+@pytest.mark.parametrize("scale", [0.5, 2])
+def test_mask_of_another_size_is_brought_to_the_photos(prepare, scale):
+    """Masks that were found are often smaller, those of enlarged photos larger."""
+    image, hole = photo(120, 90), np.zeros((90, 120), bool)
+    hole[20:40, 30:70] = True
+    other = np.zeros((round(90 * scale), round(120 * scale)), bool)
+    other[round(20 * scale) : round(40 * scale), round(30 * scale) : round(70 * scale)] = True
+    expected, found = (prepare.execute(image, mask_of(mask), 512, 1.5).args for mask in (hole, other))
+    for a, b in zip(expected[:3], found[:3], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_threshold_says_where_a_soft_mask_begins(prepare):
+    image, mask = photo(64, 64), torch.zeros(1, 64, 64)
+    mask[:, 16:48, 16:48], mask[:, 24:40, 24:40] = 0.3, 0.9
+    areas = [int(prepare.execute(image, mask, 64, 1.0, threshold=t).args[3].hole.sum()) for t in (0.2, 0.5)]
+    assert areas == [32 * 32, 16 * 16]
+
+
 @pytest.mark.parametrize("grow", [1, 7])
 @pytest.mark.parametrize("top", [0, 10, 88])
 @pytest.mark.parametrize("side", [12, 80], ids=["small", "as large as the crop"])
