@@ -90,7 +90,8 @@ For a hole that moves, connect one mask for each frame to *Inpaint Prepare*."""
 HIGH_RESOLUTION = """## High resolution
 
 A photo of any size, also of many megapixels: only a crop around the hole is sampled, at the size that the model was trained \
-for, and put back at the photo's own. It costs what the hole costs.
+for, and put back at the photo's own. It costs what the hole costs. The prior reads the same crop: raise **context** of \
+*Inpaint Prepare* to show it more of the scene.
 
 ### Files
 
@@ -240,6 +241,7 @@ Any checkpoint that is not for inpainting will do.
 2. Run.
 
 *DiffEdit Mask* finds where the prompts disagree. *DDIM Invert* follows the picture back to noise with the empty prompt. \
-*DiffEdit Decode* comes back with the new prompt under the mask, and the same way everywhere else, where nothing changes.
+*DiffEdit Decode* comes back with the new prompt under the mask, and the same way everywhere else. What it made is \
+pasted onto the photo: outside of the mask every pixel stays as it was.
 
 **ratio** of *DDIM Invert*: more lets the edit change more."""

@@ -269,7 +269,16 @@ def edit_by_text(g: Graph) -> None:
         mask=found[0],
     )
     decoded = g.node("VAEDecode", 3, samples=edited[0], vae=checkpoint[2])
-    g.node("SaveImage", 4, images=decoded[0], filename_prefix="asuka_edit")
+    pasted = g.node(
+        "ImageCompositeMasked",
+        4,
+        "Paste onto the photo",
+        destination=photo[0],
+        source=decoded[0],
+        mask=found[0],
+        resize_source=True,
+    )
+    g.node("SaveImage", 5, images=pasted[0], filename_prefix="asuka_edit")
 
 
 def asuka_inpaint(object_info: dict) -> Blueprint:
