@@ -25,8 +25,8 @@ def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str
     """
     networks = {name: checkpoints.load_part(path, name).build(dtype=torch.float32) for name, path in parts.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    variants = {"variant": "; ".join(describe(name, network.config) for name, network in networks.items())}
-    info = variants | info | {"commit": commit()}
+    variants = "; ".join(describe(name, network.config) for name, network in networks.items())
+    info = {**info, "variants": variants, "commit": commit()}
     runs = {name: run_folder(path) / "run.json" for name, path in parts.items()}
     trained = {f"{name} training": run.read_text() for name, run in runs.items() if run.exists()}
     checkpoints.save(out, networks, info | trained, dtype)

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.mae import MAE, MAEConfig
+from training.commit import commit
 from training.export import export, main
 
 LOG = "step,loss,grad_norm,lr,images_per_second\n20,1.5,1,1e-3,40\n40,0.5,1,1e-3,10\n"
@@ -36,7 +37,7 @@ def test_export_joins_parts_and_tells_what_they_took(tmp_path):
         assert file.metadata()["license"] == "CC0"
         assert json.loads(file.metadata()["mae training"])["batch_size"] == 90
         assert "alignment training" not in file.metadata()
-        assert file.metadata()["variant"] == "ViT 1 x 32; attn"
+        assert file.metadata()["variants"] == "ViT 1 x 32; attn"
     lines = out.with_suffix(".md").read_text().splitlines()
     size = sum(p.numel() for p in mae.state_dict().values()) / 1e6
     # 20 * 90 images at 40/s and 20 * 90 at 10/s are 225 s
@@ -57,3 +58,8 @@ def test_metadata_without_a_value(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main()
     assert "--info license; expected KEY=VALUE" in capsys.readouterr().err
+
+
+def test_commit_without_git_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert commit() == "unknown"
