@@ -24,8 +24,10 @@ CPU_ATTENTION = {  # which torch's counter passes over
 }
 
 
-def report(objective: nn.Module, part: Callable[[], Tensor], batch_size: int, steps: int, parts: int = 1) -> str:
-    """Runs a part of a step (forward and backward) twice, and tells what `steps` of `parts` parts would take."""
+def report(
+    objective: nn.Module, part: Callable[[], Tensor], batch_size: int, steps: int, parts: int = 1, processes: int = 1
+) -> str:
+    """Runs a process's share of a part of a step (forward and backward) twice, and tells what `steps` of them would take."""
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     total = sum(p.numel() for p in objective.parameters())
     with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
@@ -37,8 +39,8 @@ def report(objective: nn.Module, part: Callable[[], Tensor], batch_size: int, st
     lines = [
         f"parameters   {trained / 1e6:.1f} M trained, {total / 1e6:.1f} M in all",
         f"state        {trained * 16 / 2**30:.2f} GiB for trained weights, gradients and AdamW in fp32, per process",
-        f"memory       {memory() / 2**30:.2f} GiB used by {batch_size // parts} images at once",
-        f"step         {batch_size} images, {flops / 1e12:.2f} TFLOP, {seconds:.2f} s here",
+        f"memory       {memory() / 2**30:.2f} GiB used by {batch_size // parts // processes} images at once",
+        f"step         {batch_size} images, {processes * flops / 1e12:.2f} TFLOP, {seconds:.2f} s here",
         f"run          {steps} steps, {steps * batch_size} images, {seconds * steps / 3600:.1f} hours here",
         f"estimated    {', '.join(f'{name} {value:.1f} h' for name, value in hours.items())} (at {UTILISATION:.0%} of peak)",
     ]

@@ -213,6 +213,6 @@ def tell_dry_run(run: RunConfig, accelerator: Accelerator, model: nn.Module, bat
         accelerator.backward(loss)
         return loss
 
-    text = dry_run.report(model, part, run.batch_size, run.steps, run.accumulate)
+    text = dry_run.report(model, part, run.batch_size, run.steps, run.accumulate, accelerator.num_processes)
     if accelerator.is_main_process:
         sys.stdout.write(text + "\n")

@@ -222,6 +222,7 @@ def test_dry_run_estimate_follows_from_the_measured_work():
     assert "1.0 M trained, 1.0 M in all" in text
     assert "50 images, 0.00 TFLOP" in text
     assert f"A100 {4 * hours:.1f} h" in report(model, step, 200, steps=10**9, parts=4)
+    assert "used by 25 images at once" in report(model, step, 200, steps=1, parts=4, processes=2)
 
 
 def test_dry_run_counts_attention():
