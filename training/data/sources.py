@@ -13,6 +13,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ..config import ConfigError
+
 log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -35,7 +37,7 @@ def open_source(locations: tuple[str, ...]) -> Source:
     """Folders and list files (.txt, a path per line) as one source of files; or tar shards (`data-{000..099}.tar`, URLs)."""
     tars = [location for location in locations if location.endswith(".tar")]
     if tars and len(tars) < len(locations):
-        raise ValueError(f"photos: either tar shards or folders, not both: {', '.join(locations)}")
+        raise ConfigError(f"photos: either tar shards or folders, not both: {', '.join(locations)}")
     return Shards([shard for location in tars for shard in expand(location)]) if tars else Files(find_photos(locations))
 
 

@@ -75,7 +75,7 @@ class Mixture:
             mask = draw(rng)
             if low <= patch_ratio(mask) <= high:
                 return mask
-        raise ValueError(
+        raise ConfigError(
             f"none of {MAX_DRAWS} masks covers {low:.0%} to {high:.0%} of the patches; check {self.config}"
         )
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..config import ConfigError
+
 
 class Objects:
     """Object shapes, moved, mirrored, scaled to a longest side and grown by up to `max_grow`, shares of the mask's side."""
@@ -47,7 +49,7 @@ class MaskFolder(Sequence):
         if i not in self.cropped:
             self.cropped[i] = crop(read_mask(self.files[i]))
             if not self.cropped[i].size:
-                raise ValueError(f"{self.files[i]} is black all over, expected an object in white; remove it")
+                raise ConfigError(f"{self.files[i]} is black all over, expected an object in white; remove it")
         return self.cropped[i]
 
 
@@ -62,8 +64,9 @@ class CocoInstances(Sequence):
             for annotation in coco["annotations"]
             if not annotation["iscrowd"] and area[0] <= annotation["area"] / areas[annotation["image_id"]] <= area[1]
         ]
+        polygons = [instance for instance in polygons if instance]
         if not polygons:
-            raise ValueError(f"{path}: no usable instance annotations in it")
+            raise ConfigError(f"{path}: no usable instance annotations in it")
         # Flat arrays, so that data workers share the memory.
         self.points = np.concatenate([points for instance in polygons for points in instance])
         self.lengths = np.array([len(points) for instance in polygons for points in instance])
@@ -94,10 +97,10 @@ def outlines(segmentation: list | dict) -> Sequence:
 
 
 def decode_runs(segmentation: dict) -> np.ndarray:
-    """COCO's run lengths, column by column and zeros first -> (H, W) uint8 in {0, 1}. Raises ValueError for compressed ones."""
+    """COCO's run lengths, column by column and zeros first -> (H, W) uint8 in {0, 1}. Raises ConfigError for compressed ones."""
     counts = segmentation["counts"]
     if isinstance(counts, str):
-        raise ValueError(f"compressed run lengths ({counts[:20]}...), expected numbers; convert them with pycocotools")
+        raise ConfigError(f"compressed run lengths ({counts[:20]}...), expected numbers; convert them with pycocotools")
     values = np.arange(len(counts)) % 2
     return np.repeat(values, counts).astype(np.uint8).reshape(segmentation["size"], order="F")
 
