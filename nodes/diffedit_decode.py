@@ -59,10 +59,11 @@ class ASUKA_DiffEditDecode(io.ComfyNode):
         factor = model.get_model_object("latent_format").spacial_downscale_ratio
         if near(mask.shape[-2:], cells, factor):
             mask = Window(mask.shape[-2:], cells, factor).cut(mask.unsqueeze(1)).squeeze(1)
+        side = round(mask.shape[-1] / cells[-1])
         mask = reduce_to_cells(mask, cells)
         if not mask.any():
             raise ValueError(
-                f"the mask covers more than half of no latent cell, {factor}x{factor} pixels; grow it with Clean Mask"
+                f"the mask covers more than half of no latent cell, {side}x{side} of its pixels; grow it with Clean Mask"
             )
         if len(mask) not in (1, len(latent)):
             raise ValueError(

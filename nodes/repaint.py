@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..asuka_modules.repaint import forward_step, resampling_path, reverse_step
 
+EARLY = 0.7  # of all timesteps: ddim_uniform's few steps begin below the last
+
 
 class ASUKA_RePaint(io.ComfyNode):
     @classmethod
@@ -68,7 +70,7 @@ class RePaint(comfy.samplers.Sampler):
             raise ValueError(
                 "RePaint does not know the hole; put Set Latent Noise Mask between VAE Encode and the sampler"
             )
-        if sigmas[0] < sampling.sigma_max / 4:
+        if sampling.timestep(sigmas[0]) < EARLY * sampling.timestep(sampling.sigma_max):
             raise ValueError(
                 f"RePaint begins with noise alone, but the schedule begins at sigma {sigmas[0]:.2f} of {sampling.sigma_max:.2f}; set denoise to 1 and do not split the sigmas"
             )

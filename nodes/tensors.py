@@ -37,7 +37,7 @@ def find_hole(image: Tensor, mask: Tensor, threshold: float = 0.5) -> Tensor:
     if not hole.any():
         if mask.any():
             raise ValueError(
-                f"the mask is {mask.max():.2f} at most but the hole begins above {threshold:g}; paint it with an opaque brush"
+                f"the mask is {mask.max():.2f} at most but the hole begins above {threshold:g}; paint it with an opaque or thicker brush, or lower threshold in Inpaint Prepare"
             )
         raise ValueError("the mask is empty, so there is nothing to inpaint; paint the part to replace white")
     return hole

@@ -417,7 +417,7 @@ def test_latents_and_models_that_do_not_belong_together(models, inputs):
     line = torch.zeros(1, 64, 64)
     line[:, 30:32] = 1
     with pytest.raises(
-        ValueError, match="covers more than half of no latent cell, 8x8 pixels; grow it with Clean Mask"
+        ValueError, match="covers more than half of no latent cell, 8x8 of its pixels; grow it with Clean Mask"
     ):
         decode(models["eps"], empty, empty, trajectory, line)
     with pytest.raises(ValueError, match="3 masks for 2 pictures"):

@@ -58,7 +58,7 @@ def test_empty_mask(server, prompt, node):
 def test_faint_mask(server, prompt):
     prompt["30"] = {"class_type": "SolidMask", "inputs": {"value": 0.4, "width": 96, "height": 96}}
     prompt["4"]["inputs"]["mask"] = ["30", 0]
-    expect(server, prompt, "the mask is 0.40 at most but the hole begins above 0.5; paint it with an opaque brush")
+    expect(server, prompt, "the mask is 0.40 at most but the hole begins above 0.5; paint it with an opaque")
 
 
 def test_numbers_that_are_none(server, prompt):
