@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..asuka_modules.repaint import forward_step, resampling_path, reverse_step
 
-EARLY = 0.7  # of all timesteps: ddim_uniform's few steps begin below the last
+EARLY = 0.5  # of all timesteps: few steps of ddim_uniform begin far below the last
 
 
 class ASUKA_RePaint(io.ComfyNode):

@@ -1,11 +1,20 @@
 """A small folder of real photos (scikit-image's) and one of object masks."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
+from accelerate.state import AcceleratorState
 from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator() -> Iterator[None]:
+    """Recipes of different precisions run in one process here; accelerate remembers the first one's."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")
