@@ -17,10 +17,13 @@ def card(title: str, parts: dict[str, Path], info: dict[str, str]) -> str:
     `info`."""
     rows, photos = [COLUMNS, ["---"] * len(COLUMNS)], {}
     for name, path in parts.items():
-        part, folder = checkpoints.load_part(path, name), run_folder(path)
+        part, run = checkpoints.load_part(path, name), read_run(path)
         size = sum(tensor.numel() for tensor in part.state_dict.values())
-        rows.append([name, describe(name, part.config), f"{size / 1e6:.2f} M", *run_figures(folder)])
-        photos |= {f"photos of {name}": ", ".join(found) for found in [trained_on(folder)] if found}
+        figures = run_figures(run, run_folder(path) / "log.csv") if run else [""] * (len(COLUMNS) - 3)
+        rows.append([name, describe(name, part.config), f"{size / 1e6:.2f} M", *figures])
+        recipe = run.get("recipe", {})
+        if folders := recipe.get("latents", recipe).get("data", {}).get("folders"):
+            photos[f"photos of {name}"] = ", ".join(folders)
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     facts = "\n".join(f"- {key}: {value}" for key, value in (photos | info).items())
     return f"# {title}\n\n{table}\n\n{facts}\n"
@@ -45,20 +48,15 @@ def run_folder(path: Path) -> Path:
     return path.parent.parent if path.parent.name == "best" else path.parent
 
 
-def trained_on(folder: Path) -> list[str]:
-    """The folders, lists or shards of photos of the run in that folder; empty where it is not known."""
-    if not (folder / "run.json").exists():
-        return []
-    recipe = json.loads((folder / "run.json").read_text()).get("recipe", {})
-    return recipe.get("latents", recipe).get("data", {}).get("folders", [])
+def read_run(path: Path) -> dict:
+    """What the run that wrote these weights noted of itself; empty where they no longer lie in its folder."""
+    noted = run_folder(path) / "run.json"
+    return json.loads(noted.read_text()) if noted.exists() else {}
 
 
-def run_figures(folder: Path) -> list[str]:
-    """Steps, batch, learning rate, loss, hours and hardware of the run in that folder; empty where there is none."""
-    if not (folder / "run.json").exists():
-        return [""] * (len(COLUMNS) - 3)
-    run = json.loads((folder / "run.json").read_text())
-    with (folder / "log.csv").open(newline="") as file:
+def run_figures(run: dict, path: Path) -> list[str]:
+    """Steps, batch, learning rate, loss, hours and hardware of a run, with the log at `path`."""
+    with path.open(newline="") as file:
         log = list(csv.DictReader(file))
     tail = log[-max(1, len(log) // 10) :]
     loss = sum(float(row["loss"]) for row in tail) / len(tail)

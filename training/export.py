@@ -4,13 +4,14 @@ python -m training.export --mae MAE --alignment ALIGNMENT --decoder DECODER --ou
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
 
 from asuka_modules import checkpoints
 
-from .card import card, describe, run_folder
+from .card import card, describe, read_run
 from .commit import commit
 
 TYPES = {"fp16": torch.float16, "fp32": torch.float32}
@@ -27,8 +28,8 @@ def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str
     out.parent.mkdir(parents=True, exist_ok=True)
     variants = "; ".join(describe(name, network.config) for name, network in networks.items())
     info = {**info, "variants": variants, "commit": commit()}
-    runs = {name: run_folder(path) / "run.json" for name, path in parts.items()}
-    trained = {f"{name} training": run.read_text() for name, run in runs.items() if run.exists()}
+    runs = {name: read_run(path) for name, path in parts.items()}
+    trained = {f"{name} training": json.dumps(run) for name, run in runs.items() if run}
     checkpoints.save(out, networks, info | trained, dtype)
     out.with_suffix(".md").write_text(card(out.stem, parts, info))
 
