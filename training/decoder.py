@@ -124,7 +124,7 @@ def start_from(init: str, model: DecoderConfig | None, base: LatentDiffusion) ->
         decoder = HarmonizingDecoder(model or BASE)
         try:
             init_trunk(decoder, vae)
-        except (KeyError, RuntimeError) as error:
+        except (AttributeError, KeyError, RuntimeError) as error:  # the miniature is no KL autoencoder
             raise ConfigError(f"init: {init} is a VAE of another shape than model, {decoder.config}") from error
         return decoder
     part = checkpoints.load_part(init, "decoder")

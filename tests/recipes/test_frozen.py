@@ -171,6 +171,12 @@ def test_decoder_starts_as_the_vae_it_comes_from(networks, tmp_path, source):
         start_from(init, replace(shape, ch=64), base)
 
 
+def test_the_miniatures_autoencoder_starts_no_decoder():
+    base = LatentDiffusion(torch.nn.Identity(), AutoencoderTiny(), torch.zeros(1, 1, 48))
+    with pytest.raises(ConfigError, match="init: base is a VAE of another shape than model"):
+        start_from("base", None, base)
+
+
 def test_decoder_of_its_own_kind_is_no_vae(tmp_path):
     checkpoints.save(tmp_path / "bundle.safetensors", {"decoder": HarmonizingDecoder(DecoderConfig(ch=32))})
     assert load_vae(tmp_path / "bundle.safetensors") is None
