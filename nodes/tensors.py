@@ -24,9 +24,9 @@ def nchw_to_image(image: Tensor) -> Tensor:
 def find_hole(image: Tensor, mask: Tensor, threshold: float = 0.5) -> Tensor:
     """IMAGE (B, H, W, C), MASK (B, H, W) -> (B, H, W) bool, true in the hole.
 
-    The hole is where the mask is above `threshold`, so that a brush that is not quite opaque still counts. (H, W) and (B, 1, H, W)
-    are masks, too; a smaller or larger one is brought to the image's size. Raises ValueError for a mask of another shape than
-    the image's, and for one without a hole.
+    The hole is where the mask is above `threshold`, so that a brush that is not quite opaque still counts. (H, W) and
+    (B, 1, H, W) are masks, too; a smaller or larger one is brought to the image's size. Raises ValueError for a mask of
+    another shape than the image's, and for one without a hole.
     """
     mask = mask.reshape(-1, *mask.shape[-2:]).to(image.device)
     if mask.shape[-2:] != image.shape[1:3]:

@@ -17,7 +17,8 @@ from .commit import commit
 class Log:
     """One row every `log_every` steps; rows written after the checkpoint that a run resumes from are dropped.
 
-    `run` is the run's RunConfig, and its recipe, written to run.json beside the log, with hardware and commit, for the model card.
+    `run` is the run's RunConfig, and its recipe, written to run.json beside the log, with hardware and commit, for the
+    model card.
     """
 
     def __init__(self, out: Path, run: dict, processes: int, start: int):

@@ -97,7 +97,10 @@ def outlines(segmentation: list | dict) -> Sequence:
 
 
 def decode_runs(segmentation: dict) -> np.ndarray:
-    """COCO's run lengths, column by column and zeros first -> (H, W) uint8 in {0, 1}. Raises ConfigError for compressed ones."""
+    """COCO's run lengths, column by column and zeros first -> (H, W) uint8 in {0, 1}.
+
+    Raises ConfigError for compressed ones.
+    """
     counts = segmentation["counts"]
     if isinstance(counts, str):
         raise ConfigError(f"compressed run lengths ({counts[:20]}...), expected numbers; convert them with pycocotools")
