@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..asuka_modules.seams import close_seam
 from . import sockets
 from .networks import Network, require
 from .tensors import broadcast, inpaint_inputs, nchw_to_image
@@ -18,6 +19,7 @@ from .window import Window
 
 log = logging.getLogger(__name__)
 TILE, SMALLEST_TILE, OVERLAP = 64, 16, 16  # latent cells
+MARGIN = 6  # pixels around the hole, decoded as hole too where its seam is closed: fills are worst at their rim
 
 
 class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
@@ -41,12 +43,20 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
                     default=True,
                     tooltip="Return known pixels exactly as they came. Off: as the decoder sees them.",
                 ),
+                io.Boolean.Input(
+                    "close_seam",
+                    default=True,
+                    optional=True,
+                    tooltip="With keep_known: shift the colours in the hole so that they meet the known pixels all along its edge. Off: as the decoder alone leaves them.",
+                ),
             ],
             outputs=[io.Image.Output("image", tooltip="The result, at the size of the input image.")],
         )
 
     @classmethod
-    def execute(cls, decoder: Network, samples: dict, image: Tensor, mask: Tensor, keep_known: bool) -> io.NodeOutput:
+    def execute(
+        cls, decoder: Network, samples: dict, image: Tensor, mask: Tensor, keep_known: bool, close_seam: bool = True
+    ) -> io.NodeOutput:
         config = require(decoder).config
         latent = samples["samples"]
         if latent.is_nested or latent.ndim != 4 or latent.shape[1] != config.latent_channels:
@@ -58,7 +68,8 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
         latent, image = broadcast("latent", latent, "image", image)
         mask, image = broadcast("mask", mask, "image", image)
         window = Window(image.shape[-2:], latent.shape[-2:], config.factor)
-        decoded = window.back(decode(decoder, latent, window.cut(image), window.cut(mask)))
+        cuts = window.cut(image), window.cut(mask)
+        decoded = window.back(decode(decoder, latent, *cuts, close=keep_known and close_seam))
         if keep_known:
             image, mask = (x.to(decoded.device) for x in (image, mask))
             decoded = torch.where(mask > 0.5, decoded, image)
@@ -66,9 +77,11 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
         return io.NodeOutput(nchw_to_image(decoded.to(mm.intermediate_device(), mm.intermediate_dtype())))
 
 
-def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """Decodes image by image, in ever smaller tiles once memory does not suffice; (B, 3, H, W) in [0, 1] on the
-    intermediate device."""
+def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close: bool) -> Tensor:
+    """Decodes image by image, in ever smaller tiles once memory does not suffice, and closes the seam if asked to.
+
+    (B, 3, H, W) in [0, 1] on the intermediate device.
+    """
     mm = comfy.model_management
     dtype = mm.vae_dtype(decoder.device, [torch.bfloat16, torch.float32])
     values = 2178 * 64 * 1.25 * decoder.config.ch / 128  # a latent cell, as ComfyUI counts them for SD's VAE, by width
@@ -76,7 +89,9 @@ def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor) -> Ten
     progress = comfy.utils.ProgressBar(len(latent))
     tile, decoded = None, []  # None: whole
     for i in range(len(latent)):
-        inputs = [x[i : i + 1].to(decoder.device, dtype) for x in (latent, image, mask)]
+        known, hole = image[i : i + 1], mask[i : i + 1]
+        unseen = F.max_pool2d(hole, 2 * MARGIN + 1, 1, MARGIN) if close else hole
+        inputs = [x.to(decoder.device, dtype) for x in (latent[i : i + 1], known, unseen)]
         while True:
             mm.throw_exception_if_processing_interrupted()
             try:
@@ -91,6 +106,8 @@ def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor) -> Ten
             pixels = tile * decoder.config.factor
             log.warning("Harmonizing VAE Decode ran out of memory, decoding in tiles of %d pixels instead", pixels)
             mm.soft_empty_cache()
+        if close:
+            result = close_seam(result, known.to(result.device), hole.to(result.device))
         decoded.append(result.float().clamp(0, 1).to(mm.intermediate_device()))
         progress.update(1)
     return torch.cat(decoded)

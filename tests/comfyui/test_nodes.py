@@ -162,6 +162,29 @@ def test_running_out_of_memory_falls_back_to_tiles(extension, caplog):
     assert ((tiled - whole).abs() * known).mean() < 0.02  # tiles differ by their normalisation alone
 
 
+def test_seam_is_closed_where_known_pixels_are_kept(extension):
+    """Colours of noise beside two smooth photos: closed, they meet each photo along the edge, which was decoded from the
+    latent, too."""
+    decoder, holes = miniature(extension, "decoder"), []
+    decoder.patcher.model.register_forward_pre_hook(lambda _, inputs: holes.append(int(inputs[2].sum())))
+    node = sys.modules["asuka_extension.nodes.decode"].ASUKA_HarmonizingVAEDecode
+    torch.manual_seed(0)
+    tints = torch.tensor([[0.3, 0.4, 0.7], [0.7, 0.6, 0.2]])[:, None, None]
+    image, mask = torch.linspace(0.6, 1, 131)[:, None] * tints, torch.zeros(1, 120, 131)
+    image = image.expand(2, 120, 131, 3)
+    mask[:, 30:90, 40:100] = 1
+    arguments = decoder, {"samples": torch.randn(2, 4, 15, 17)}, image, mask
+    left, closed = (node.execute(*arguments, True, close_seam=close).args[0] for close in (False, True))
+    known = mask[0] == 0
+    assert torch.equal(closed[:, known], image[:, known])
+    for y, beside in ((30, 29), (89, 90)):
+        steps = [(result[:, y, 40:100] - result[:, beside, 40:100]).abs().mean((1, 2)) for result in (closed, left)]
+        assert (steps[0] < 0.4 * steps[1]).all()
+    raw = [node.execute(*arguments, False, close_seam=close).args[0] for close in (False, True)]
+    assert torch.equal(*raw)
+    assert holes == [60 * 60] * 2 + [72 * 72] * 2 + [60 * 60] * 4
+
+
 def test_conditioning(extension):
     """Positive and negative are as long as the prior, or at strength 0 the base as it is; strength mixes in the base, whose
     options travel along."""

@@ -102,7 +102,7 @@ def result_path(out: Path, method: str, pair: Pair, seed: int) -> Path:
 def without_decoder(config: MethodConfig) -> Diffusion | str:
     """The same for methods that differ in their decoder alone: asked one after the other about a picture, they share its
     latent, which ComfyUI keeps."""
-    return replace(config.diffusion, decoder=None) if config.diffusion else config.name
+    return replace(config.diffusion, decoder=None, close_seam=False) if config.diffusion else config.name
 
 
 def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:

@@ -22,6 +22,7 @@ class Diffusion:
     prompt: str = ""
     negative: str = ""
     decoder: str | None = None  # file with a harmonizing decoder; None: the checkpoint's own VAE
+    close_seam: bool = False  # with a harmonizing decoder: as its node does by default, and the paper does not
     repaint: RePaint | None = None
     steps: int = 50
     cfg: float = 1.0
@@ -52,7 +53,8 @@ def inpaint(method: Diffusion, photo: str, size: int, seed: int) -> dict:
             samples=["sampled", 0],
             image=image,
             mask=mask,
-            keep_known=False,
+            keep_known=method.close_seam,
+            close_seam=method.close_seam,
         )
     else:
         graph["decoded"] = node("VAEDecode", samples=["sampled", 0], vae=vae)
