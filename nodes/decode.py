@@ -14,6 +14,7 @@ from torch import Tensor
 from ..asuka_modules.seams import close_seam
 from . import sockets
 from .networks import Network, require
+from .previews import advance
 from .tensors import broadcast, inpaint_inputs, nchw_to_image
 from .window import Window
 
@@ -109,7 +110,7 @@ def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close:
         if close:
             result = close_seam(result, known.to(result.device), hole.to(result.device))
         decoded.append(result.float().clamp(0, 1).to(mm.intermediate_device()))
-        progress.update(1)
+        advance(progress, decoded[-1][0])
     return torch.cat(decoded)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..asuka_modules.diffedit import CLIP_MODES, enlarge_mask, normalize_map
 from .diffusion import image_latent, warn_of_masked_images
+from .previews import advance
 from .window import Window, near
 
 
@@ -150,7 +151,7 @@ class Difference(comfy.samplers.Sampler):
                 model, conditions, x, sigma.expand(b), extra_args["model_options"]
             )
             total += (query - reference).abs().mean(1)
-            progress.update(1)
+            advance(progress, (total[:1] / total[:1].max().clamp_min(1e-6)).expand(3, -1, -1))
         # what `calc_cond_batch` returns are estimates of the picture, which differ by sigma times the predictions
         self.mean = (total / self.maps / sigma).to(comfy.model_management.intermediate_device())
         return latent_image

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..asuka_modules.masking import reduce_mask, resize_known
 from . import sockets
 from .networks import Network, require
+from .previews import advance
 from .tensors import inpaint_inputs, nchw_to_image
 
 MULTIPLE, SMALLEST = 4, 16  # sides that the network takes, in pixels
@@ -65,7 +66,7 @@ class ASUKA_InpaintSPL(io.ComfyNode):
             result = fill(spl.load(memory), photo.to(spl.device), hole.to(spl.device)).to(image.device)
             result = F.interpolate(result, (h, w), mode="bicubic", antialias=True)
             filled.append(result.clamp(0, 1).to(image))
-            progress.update(1)
+            advance(progress, filled[-1][0])
         result = torch.where(mask > 0.5, torch.cat(filled), image)
         return io.NodeOutput(nchw_to_image(result.to(mm.intermediate_device(), mm.intermediate_dtype())))
 

@@ -94,9 +94,9 @@ class Server:
     def get(self, path: str):
         return json.loads(self.open(path))
 
-    def queue(self, prompt: dict) -> str:
+    def queue(self, prompt: dict, **settings) -> str:
         """Queues an API-format workflow and returns its id. Raises ServerError with the reasons of a refusal."""
-        body = json.dumps({"prompt": prompt, "client_id": self.client_id}).encode()
+        body = json.dumps({"prompt": prompt, "client_id": self.client_id, "extra_data": settings}).encode()
         try:
             return json.loads(self.open("/prompt", body))["prompt_id"]
         except urllib.error.HTTPError as error:

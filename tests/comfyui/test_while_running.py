@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import json
 import os
 import shutil
@@ -10,11 +11,13 @@ import time
 import weakref
 
 import aiohttp
+import numpy as np
 import psutil
 import pytest
 import torch
 from comfy_server import ROOT, Server
 from graphs import ellipse, photo, put_image
+from PIL import Image
 
 MANY = 150  # images in a batch, or steps: seconds of work, so that there is something to cancel
 
@@ -93,13 +96,21 @@ def until(prompt: dict, name: str) -> dict:
     return {**prompt, "end": node("PreviewAny", source=[name, 0])}
 
 
-async def follow(server: Server, prompt: dict, cancel_at: str | None = None) -> list[tuple[float, str, dict]]:
-    """Runs a prompt; (seconds, kind, data) of all that the page is told. Cancels it at the first progress of a node."""
+async def follow(
+    server: Server, prompt: dict, cancel_at: str | None = None, previews: str = "none"
+) -> list[tuple[float, str, dict]]:
+    """Runs a prompt; (seconds, kind, data) of all that the page is told. Cancels it at the first progress of a node.
+
+    A preview's data are its picture, and the node that told of its progress last.
+    """
     events = []
     url = f"{server.url}/ws?clientId={server.client_id}"
     async with asyncio.timeout(300), aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
-        prompt_id = server.queue(prompt)
+        prompt_id = server.queue(prompt, preview_method=previews)
         async for message in socket:
+            if message.type == aiohttp.WSMsgType.BINARY:
+                picture = Image.open(io.BytesIO(message.data[8:]))  # after the kinds of event and of picture
+                events.append((time.monotonic(), "preview", {"picture": picture, "node": events[-1][2]["node"]}))
             if message.type != aiohttp.WSMsgType.TEXT:
                 continue
             event = json.loads(message.data)
@@ -142,6 +153,21 @@ def test_long_steps_report_progress(server, graph):
         assert len(values) > 1 or name == "prior", name  # which takes up to 16 images at once
         assert values == sorted(values)
         assert values[-1][0] == values[-1][1]
+
+
+@pytest.mark.parametrize("previews", ["latent2rgb", "none"])
+def test_long_steps_show_what_they_make(server, graph, previews):
+    """Where the user wants previews: the pictures of a batch as they are finished, or DiffEdit's map as it settles."""
+    sizes = {"decode": (512, 512), "spl": (512, 427), "find": (512, 512)}  # as ComfyUI shows them: crop, photo, crop
+    prompt = graph(3)
+    for name in sizes:
+        prompt[f"end of {name}"] = node("PreviewAny", source=[name, 0])
+    events = asyncio.run(follow(server, prompt, previews=previews))
+    assert events[-1][1] == "execution_success"
+    for name, size in sizes.items():
+        pictures = [data["picture"] for _, kind, data in events if kind == "preview" and data["node"] == name]
+        assert [picture.size for picture in pictures] == ([size] * 3 if previews != "none" else [])
+        assert all(np.asarray(picture).std() > 5 for picture in pictures)
 
 
 def executed(events: list) -> set[str]:

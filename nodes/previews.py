@@ -1,0 +1,16 @@
+"""What has come out so far, beside the progress bar, where the user has ComfyUI show previews."""
+
+from comfy.cli_args import LatentPreviewMethod, args
+from comfy.utils import ProgressBar
+from latent_preview import MAX_PREVIEW_RESOLUTION
+from PIL import Image
+from torch import Tensor
+
+
+def advance(progress: ProgressBar, picture: Tensor) -> None:
+    """One step on, with a picture (3, H, W) in [0, 1]."""
+    preview = None
+    if args.preview_method is not LatentPreviewMethod.NoPreviews:
+        pixels = (picture.detach().clamp(0, 1) * 255).byte().movedim(0, -1).cpu().numpy()
+        preview = "JPEG", Image.fromarray(pixels), MAX_PREVIEW_RESOLUTION
+    progress.update_absolute(progress.current + 1, preview=preview)
