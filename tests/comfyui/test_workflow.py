@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from comfy_server import Server
+from comfy_server import ROOT, Server
 from graphs import ellipse, photo, put_image, read
+from PIL import Image
 
 STEPS = 3
 
@@ -42,6 +43,23 @@ def test_content_under_the_hole_changes_no_bit_of_the_result(server, workflow):
     assert np.array_equal(results["original"], results["random"])
 
 
+def test_sample_photo_shows_no_seam(server, workflow):
+    """The demo's run. Its hole, a column in a dusk sky, would show a step of few grey levels; the sky's own is 0.7."""
+    pixels = np.asarray(Image.open(ROOT / "demo" / "sample.jpg").convert("RGB"))
+    hole = np.asarray(Image.open(ROOT / "demo" / "sample_mask.png").convert("L")) > 127
+    result = run(server, workflow, put_image(server, "sample.png", pixels, hole), steps=25).astype(float)
+    columns, (top, *_) = hole.any(0).nonzero()[0], hole.any(1).nonzero()[0]
+    left, right = columns[0], columns[-1] + 1
+    sky = result[top + 10 : top + 202].reshape(24, 8, *result.shape[1:]).mean(1)  # eight rows as one, against grain
+
+    def step(column: int) -> float:
+        beside = sky[:, column - 4 : column].mean(1), sky[:, column : column + 4].mean(1)
+        return float(np.sqrt(np.square(beside[0] - beside[1]).mean()))
+
+    assert max(step(left), step(right)) < 1.5
+    assert max(step(left - 50), step(right + 50)) < 1.5
+
+
 def test_seed_decides(server, workflow):
     pixels, hole = photo(128, 128), ellipse(128, 128)
     name = put_image(server, "seed.png", pixels, hole)
@@ -56,8 +74,6 @@ def test_nearly_opaque_brush_still_counts(server, workflow):
     """A mask of 0.98 leaves no ghost of the object (frequent with soft brushes)."""
     pixels, hole = photo(128, 128), ellipse(128, 128)
     soft = np.dstack([pixels, np.where(hole, 5, 255).astype(np.uint8)])
-    from PIL import Image
-
     Image.fromarray(soft).save(server.base / "input" / "soft.png")
     hard = run(server, workflow, put_image(server, "hard.png", pixels, hole))
     assert np.array_equal(run(server, workflow, "soft.png"), hard)
