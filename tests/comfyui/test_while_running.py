@@ -155,18 +155,21 @@ def test_long_steps_report_progress(server, graph):
         assert values[-1][0] == values[-1][1]
 
 
-@pytest.mark.parametrize("previews", ["latent2rgb", "none"])
-def test_long_steps_show_what_they_make(server, graph, previews):
+@pytest.mark.parametrize(
+    ("previews", "amount"), [("latent2rgb", 2), ("none", 4)]
+)  # amounts of its own: nothing is cached
+def test_long_steps_show_what_they_make(server, graph, previews, amount):
     """Where the user wants previews: the pictures of a batch as they are finished, or DiffEdit's map as it settles."""
     sizes = {"decode": (512, 512), "spl": (512, 427), "find": (512, 512)}  # as ComfyUI shows them: crop, photo, crop
-    prompt = graph(3)
+    prompt = graph(amount)
     for name in sizes:
         prompt[f"end of {name}"] = node("PreviewAny", source=[name, 0])
     events = asyncio.run(follow(server, prompt, previews=previews))
     assert events[-1][1] == "execution_success"
+    assert executed(events) >= sizes.keys()
     for name, size in sizes.items():
         pictures = [data["picture"] for _, kind, data in events if kind == "preview" and data["node"] == name]
-        assert [picture.size for picture in pictures] == ([size] * 3 if previews != "none" else [])
+        assert [picture.size for picture in pictures] == ([size] * amount if previews != "none" else [])
         assert all(np.asarray(picture).std() > 5 for picture in pictures)
 
 
