@@ -17,11 +17,16 @@ def close_seam(fill: Tensor, photo: Tensor, mask: Tensor) -> Tensor:
     the hole the fill as it was. The photo in the hole is not read. Without any edge nothing is shifted.
     """
     fill, hole = fill.float(), (mask > 0.5).float()
-    beside_hole = F.max_pool2d(hole, 3, 1, 1) > hole
+    beside_hole = grow(hole, 1) > hole
     outside = local_mean(fill_hole(photo.float(), hole, 0.0), 1 - hole)
-    inside = local_mean(fill_hole(fill, 1 - hole, 0.0), hole)
+    inside = local_mean(fill * hole, hole)
     shift = membrane(fill_hole(outside - inside, ~beside_hole, 0.0), beside_hole.float())
     return torch.where(hole > 0, fill + shift, fill)
+
+
+def grow(mask: Tensor, pixels: int) -> Tensor:
+    """The hole and so many pixels around it, in a square."""
+    return F.max_pool2d(mask, 2 * pixels + 1, 1, pixels)
 
 
 def local_mean(image: Tensor, where: Tensor) -> Tensor:

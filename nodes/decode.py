@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..asuka_modules.seams import close_seam
+from ..asuka_modules.seams import close_seam, grow
 from . import sockets
 from .networks import Network, require
 from .previews import advance
@@ -91,7 +91,7 @@ def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close:
     tile, decoded = None, []  # None: whole
     for i in range(len(latent)):
         known, hole = image[i : i + 1], mask[i : i + 1]
-        unseen = F.max_pool2d(hole, 2 * MARGIN + 1, 1, MARGIN) if close else hole
+        unseen = grow(hole, MARGIN) if close else hole
         inputs = [x.to(decoder.device, dtype) for x in (latent[i : i + 1], known, unseen)]
         while True:
             mm.throw_exception_if_processing_interrupted()
