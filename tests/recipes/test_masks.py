@@ -12,6 +12,7 @@ import skimage.io
 import skimage.transform
 
 import training.masks.mixture
+from training.config import ConfigError
 from training.masks import IRREGULAR, MaskConfig, Mixture, decode_runs, patch_ratio, top_up
 from training.masks.objects import CocoInstances
 
@@ -153,6 +154,8 @@ def test_coco_instances_are_object_shapes(tmp_path):
     assert agreement.mean() > 0.98  # the two rasterisers treat edges differently
     mixture = Mixture(MaskConfig(objects=str(path)))
     assert 0 < mixture(np.random.default_rng(0)).mean() < 1
+    with pytest.raises(ConfigError, match="no usable instance"):
+        Mixture(MaskConfig(objects=str(path), coco_area=(0.95, 1.0)))
 
 
 def test_coco_instances_may_be_run_lengths(tmp_path):
