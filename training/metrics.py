@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from asuka_modules.seams import grow
+
 
 def hole_psnr(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:
     """Peak signal-to-noise ratio over the hole's pixels, (B,) dB."""
@@ -24,10 +26,7 @@ def seed_spread(results: Tensor, mask: Tensor) -> Tensor:
 
 def band(mask: Tensor, width: int) -> Tensor:
     """Pixels within `width` of the hole's edge, on either side, (B, 1, H, W)."""
-    size = 2 * width + 1
-    grown = F.max_pool2d(mask, size, 1, width)
-    shrunk = 1 - F.max_pool2d(1 - mask, size, 1, width)
-    return grown - shrunk
+    return grow(mask, width) + grow(1 - mask, width) - 1
 
 
 def boundary_gradient(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:
