@@ -74,7 +74,7 @@ class Photos(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
         view = random_view(self.photo(index), self.config, rng)
-        pictures = torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).float() / 255
+        pictures = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1))).float().div_(255)
         sample = dict(zip(("image", "augmented"), pictures.split(3), strict=False))
         self.extend(sample, rng, index)
         return sample
