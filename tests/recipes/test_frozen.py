@@ -182,6 +182,16 @@ def test_decoder_of_its_own_kind_is_no_vae(tmp_path):
     assert load_vae(tmp_path / "bundle.safetensors") is None
 
 
+def test_decoder_of_its_own_kind_is_no_vae_beside_a_vaes_encoder(networks, tmp_path):
+    """As Asymmetric VQGAN's file has it."""
+    _, vae, _ = networks
+    tensors = {name: vae.state_dict()[key].contiguous() for key, name in vae_to_ldm(vae).items()}
+    save_file(tensors, tmp_path / "vae.safetensors")
+    assert load_vae(tmp_path / "vae.safetensors") is not None
+    save_file(tensors | {"decoder.encoder.layers.0.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "vqgan.safetensors")
+    assert load_vae(tmp_path / "vqgan.safetensors") is None
+
+
 def test_miniature_is_recognised(tmp_path):
     path = tmp_path / "base.safetensors"
     model = DescribedUNet()

@@ -239,6 +239,14 @@ def test_dry_run_counts_attention():
     scores = 2 * 2 * 4 * 48 * 48 * 32  # which the fused backward computes once more
     assert fused == written_out + scores > scores
 
+    def step() -> torch.Tensor:
+        loss = F.scaled_dot_product_attention(q, k, v).sum()
+        loss.backward()
+        return loss
+
+    hours = fused * 1e12 / (312e12 * 0.35) / 3600
+    assert f"A100 {hours:.1f} h" in report(nn.ParameterList([q, k, v]), step, 2, steps=10**12)
+
 
 def test_dry_run_counts_the_parts_of_a_step(tmp_path, capsys):
     fit(config(tmp_path / "out", dry_run=True, batch_size=4, accumulate=2), Regression(), Numbers())
