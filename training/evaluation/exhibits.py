@@ -1,12 +1,16 @@
 """Pictures that show where a result fails. All are (H, W, 3) uint8, masks (H, W) uint8 with 255 in the hole."""
 
+from collections.abc import Sequence
+
 import cv2
 import matplotlib
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from .pixels import is_hole
 
 BRIGHTEST = 64  # grey levels of error
+CELL, GAP, TITLE = 256, 4, 28  # of a sheet, in pixels
 
 
 def masked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -34,3 +38,17 @@ def zoom(image: np.ndarray, point: tuple[int, int], factor: int = 8) -> np.ndarr
     side = min(h, w) // factor
     y, x = (int(np.clip(p - side // 2, 0, size - side)) for p, size in zip(point, (h, w), strict=True))
     return cv2.resize(image[y : y + side, x : x + side], (w, h), interpolation=cv2.INTER_NEAREST)
+
+
+def sheet(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Image.Image:
+    """Square pictures in rows, a title over every column."""
+    size = len(titles) * (CELL + GAP) - GAP, TITLE + len(rows) * (CELL + GAP) - GAP
+    canvas = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(18)
+    for column, title in enumerate(titles):
+        x = column * (CELL + GAP)
+        draw.text((x + CELL / 2, TITLE / 2), title, "black", font, anchor="mm")
+        for row, pictures in enumerate(rows):
+            picture = Image.fromarray(pictures[column]).resize((CELL, CELL), Image.Resampling.LANCZOS)
+            canvas.paste(picture, (x, TITLE + row * (CELL + GAP)))
+    return canvas

@@ -10,17 +10,18 @@ from PIL import Image
 
 from ..metrics import paired_bootstrap
 from .compare import paired
-from .exhibits import error_map, masked, outline_point, zoom
+from .exhibits import error_map, masked, outline_point, sheet, zoom
 from .pairs import Pair, read_picture
 from .paper import COLUMNS, PAPER
 from .pixels import composite
 from .protocols import LABELS, METRICS
 
 PAGE = Path(__file__).with_name("page.html")
+EXAMPLES = 4  # photos on the sheet
 
 
 def write_report(out: Path, results: dict, images: list[dict], shown: Sequence[Pair]) -> None:
-    """Writes results.md, plots/ and index.html."""
+    """Writes results.md, plots/, index.html and examples.jpg."""
     markdown = table(results)
     (out / "results.md").write_text(markdown)
     plots = write_plots(out / "plots", images)
@@ -33,6 +34,7 @@ def write_report(out: Path, results: dict, images: list[dict], shown: Sequence[P
     }.items():
         page = page.replace(f"<!-- {name} -->", text)
     (out / "index.html").write_text(page)
+    write_examples(out, list(results["methods"]), shown[:EXAMPLES])
 
 
 def label(metric: str) -> str:
@@ -118,6 +120,19 @@ def write_plots(folder: Path, images: list[dict]) -> list[str]:
         figure.savefig(folder / f"{metric}.svg")
         names.append(f"{metric}.svg")
     return names
+
+
+def write_examples(out: Path, methods: Sequence[str], shown: Sequence[Pair]) -> None:
+    """A sheet with a row for each photo: its hole, every method's composite, the original."""
+    rows = [
+        [masked(pair.image, pair.mask), *(shown_composite(out, name, pair) for name in methods), pair.image]
+        for pair in shown
+    ]
+    sheet(["input", *methods, "original"], rows).save(out / "examples.jpg", quality=90)
+
+
+def shown_composite(out: Path, method: str, pair: Pair) -> np.ndarray:
+    return composite(read_picture(out / "pictures" / method / f"{pair.name}-0.png"), pair.image, pair.mask)
 
 
 def exhibit(out: Path, pair: Pair, methods: list[str]) -> str:

@@ -17,7 +17,7 @@ from training import evaluate
 from training.evaluation import methods
 from training.evaluation.compare import compare, fid_difference, read_images
 from training.evaluation.distributions import frechet_distance
-from training.evaluation.exhibits import outline_point, zoom
+from training.evaluation.exhibits import outline_point, sheet, zoom
 from training.evaluation.methods import MethodConfig, ask, make_method
 from training.evaluation.pairs import PairsConfig, open_pairs
 from training.evaluation.report import table
@@ -78,6 +78,8 @@ def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
     shown = [bench.out / part.split('"')[0] for part in page.split('src="')[1:]]
     assert len(shown) == 2 * 9 + 5
     assert all(path.exists() for path in shown)
+    with Image.open(bench.out / "examples.jpg") as examples:
+        assert examples.size == (4 * 260 - 4, 28 + 2 * 260 - 4)  # input, both methods, original; two photos shown
 
     command(bench, monkeypatch, "--compare", "off by 8", "off by 2")
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| PSNR", "| FID"))]
@@ -86,6 +88,17 @@ def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command(bench, monkeypatch, "--compare", "off by 8", "nothing")
     assert f"no method 'nothing' in {bench.out}, only off by 8, off by 2" in capsys.readouterr().err
+
+
+def test_sheet_has_every_picture_in_its_cell():
+    rows = [[np.full((8, 8, 3), 50 * row + 10 * column, np.uint8) for column in range(3)] for row in range(2)]
+    found = np.asarray(sheet(["a", "b", "c"], rows))
+    assert [[found[28 + 260 * row + 128, 260 * column + 128, 0] for column in range(3)] for row in range(2)] == [
+        [0, 10, 20],
+        [50, 60, 70],
+    ]
+    assert found[:28, 260:516].min() == 0  # a title in black
+    assert (found[28 + 256 : 28 + 260] == 255).all()
 
 
 def test_finished_pictures_are_kept_and_others_made(bench, monkeypatch):
