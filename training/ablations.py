@@ -3,7 +3,7 @@
     python -m training.ablations --photos PHOTOS [PHOTOS ...] --masks MASKS
 
 Each is a config beside the one that it extends: mae-*.yaml, align-*.yaml (after the words-*.yaml that it starts from),
-decoder-*.yaml. Finished ones are kept and an interrupted one continues. `--only` picks some of them.
+decoder-*.yaml (after start-decoder.yaml, which all of them go on from). Finished ones are kept and an interrupted one continues. `--only` picks some of them.
 """
 
 import argparse
@@ -14,10 +14,11 @@ from .base import words
 from .export import TYPES, export
 from .miniature import CONFIGS
 
-RECIPES = {  # in this order: an alignment may need another MAE, and other words
+RECIPES = {  # in this order: an alignment may need another MAE, and other words; decoders go on from the same start
     "mae": (mae.MAERecipe, mae.train, "mae"),
     "words": (words.WordsRecipe, words.train, None),
     "align": (align.AlignRecipe, align.train, "alignment"),
+    "start": (decoder.DecoderRecipe, decoder.train, None),
     "decoder": (decoder.DecoderRecipe, decoder.train, "decoder"),
 }
 
@@ -28,8 +29,14 @@ def find(only: list[str] = []) -> list[Path]:
     unknown = sorted(set(only) - paths.keys())
     if unknown:
         raise ValueError(f"no ablation {', '.join(unknown)}, only {', '.join(paths)}")
-    wanted = {*only, *(name.replace("align-", kind) for name in only for kind in ("mae-", "words-"))}
+    wanted = set(only).union(*map(before, only))
     return [path for name, path in paths.items() if not only or name in wanted]
+
+
+def before(name: str) -> set[str]:
+    """What an ablation goes on from, where there is such a config."""
+    kind, _, variant = name.partition("-")
+    return {"align": {f"mae-{variant}", f"words-{variant}"}, "decoder": {"start-decoder"}}.get(kind, set())
 
 
 def overrides(kind: str, photos: list[str], masks: str) -> list[str]:

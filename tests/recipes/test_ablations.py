@@ -25,13 +25,20 @@ CHANGED = {
     "align-predicted": {"substitution"},
     "align-reconstructed": {"substitution"},
     "align-pretrained": {"mae", "init"},
-    "decoder-both": {"estimated_share"},
-    "decoder-condition": {"jitter", "augmented_share", "estimated_share"},
-    "decoder-colour": {"augmented_share", "estimated_share"},
-    "decoder-latent": {"jitter", "estimated_share"},
+    "start-decoder": {"jitter", "augmented_share", "estimated_share"},
+    "decoder-both": {"init", "estimated_share"},
+    "decoder-condition": {"init", "jitter", "augmented_share", "estimated_share"},
+    "decoder-colour": {"init", "augmented_share", "estimated_share"},
+    "decoder-full": {"init"},
+    "decoder-latent": {"init", "jitter", "estimated_share"},
 }
 
 DECODERS = [name for name in CHANGED if name.startswith("decoder-")]
+SETTINGS = {  # of the run, beside its folder
+    "align-prompt": {"steps", "lr", "min_lr"},
+    "start-decoder": {"steps"},
+    **{name: {"steps", "lr"} for name in DECODERS},
+}
 
 
 def read(name: str):
@@ -42,11 +49,11 @@ def read(name: str):
 def test_each_changes_only_what_it_is_about():
     found = {}
     for path in ablations.find():
-        ours, base = asdict(read(path.stem)), asdict(read(path.stem.split("-")[0]))
+        kind = "decoder" if path.stem == "start-decoder" else path.stem.split("-")[0]
+        ours, base = asdict(read(path.stem)), asdict(read(kind))
         changed = {key for key in ours if ours[key] != base[key]}
         settings = {key for key in ours["run"] if ours["run"][key] != base["run"][key]}
-        shorter = {"align-prompt": {"steps", "lr", "min_lr"}, **{name: {"steps"} for name in DECODERS}}
-        assert settings == {"out"} | shorter.get(path.stem, set())
+        assert settings == {"out"} | SETTINGS.get(path.stem, set())
         found[path.stem] = changed - {"run"}
     assert found == CHANGED
 
@@ -66,7 +73,7 @@ def test_alignments_start_from_words_of_their_own(name):
 
 
 def test_benchmarks_ask_for_weights_that_are_trained():
-    made = {f"{path.stem}.safetensors" for path in ablations.find() if not path.stem.startswith("words-")}
+    made = {f"{path.stem}.safetensors" for path in ablations.find() if not path.stem.startswith(("words-", "start-"))}
     shipped = {"asuka-miniature.safetensors", "asuka-miniature-base.safetensors"}
     asked = set()
     for path in CONFIGS.glob("benchmark*.yaml"):
@@ -85,6 +92,13 @@ def test_decoders_see_only_the_corruption_of_their_name(name, colour, latent):
     assert ours.estimated_share == 0
 
 
+def test_decoders_go_on_from_the_same_start():
+    """For as many steps, so that what they see is all that differs."""
+    start = f"{read('start-decoder').run.out}/decoder.safetensors"
+    assert {read(name).init for name in DECODERS} == {start}
+    assert len({(read(name).run.steps, read(name).run.lr) for name in DECODERS}) == 1
+
+
 def test_pretrained_alignment_brings_its_mae():
     assert [path.stem for path in ablations.find(["align-pretrained"])] == [
         "mae-pretrained",
@@ -97,6 +111,7 @@ def test_some_can_be_picked():
     assert [path.stem for path in ablations.find(["decoder-colour", "align-linear"])] == [
         "words-linear",
         "align-linear",
+        "start-decoder",
         "decoder-colour",
     ]
     with pytest.raises(ValueError, match="no ablation align-none, only mae-pretrained, "):

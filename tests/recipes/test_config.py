@@ -29,10 +29,11 @@ RECIPES = {
     "evaluate": EvaluateRecipe,
     "latent_augment": LatentAugmentRecipe,
     "spl": SPLRecipe,
+    "start": DecoderRecipe,
     "spl_table": TableRecipe,
     "words": WordsRecipe,
 }
-COMMANDS = {"benchmark": "evaluate", "misato": "evaluation.misato", "words": "base.words"}
+COMMANDS = {"benchmark": "evaluate", "misato": "evaluation.misato", "start": "decoder", "words": "base.words"}
 FILES = sorted((Path(__file__).parents[2] / "training" / "configs").rglob("*.yaml"))
 
 
