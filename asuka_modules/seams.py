@@ -7,7 +7,7 @@ from torch import Tensor
 from .masking import fill_hole
 
 REACH = 3  # pixels, the square in which either side of the edge is averaged, against noise
-ROUNDS = 4  # of relaxation at every resolution
+ROUNDS = 8  # of relaxation at every resolution
 
 
 def close_seam(fill: Tensor, photo: Tensor, mask: Tensor) -> Tensor:
@@ -16,17 +16,32 @@ def close_seam(fill: Tensor, photo: Tensor, mask: Tensor) -> Tensor:
     `fill` and `photo` (B, C, H, W), `mask` (B, 1, H, W), hole above 0.5 -> (B, C, H, W) float32, not clamped; outside of
     the hole the fill as it was. The photo in the hole is not read. Without any edge nothing is shifted.
     """
-    fill, hole = fill.float(), (mask > 0.5).float()
+    shift = torch.zeros_like(fill, dtype=torch.float32)
+    for i, hole in enumerate(mask > 0.5):
+        rows, columns = around(hole[0])
+        cut = [x[i : i + 1, :, rows, columns].float() for x in (fill, photo, mask > 0.5)]
+        shift[i : i + 1, :, rows, columns] = shift_to_edge(*cut) * cut[2]
+    return fill.float() + shift
+
+
+def around(hole: Tensor) -> tuple[slice, slice]:
+    """The part of a picture, hole (H, W) bool, that decides on the shift: it costs what the hole costs."""
+    found = [hole.any(dim=axis).nonzero()[:, 0].tolist() or [0] for axis in (1, 0)]
+    return tuple(slice(max(at[0] - REACH // 2 - 1, 0), at[-1] + REACH // 2 + 2) for at in found)
+
+
+def shift_to_edge(fill: Tensor, photo: Tensor, hole: Tensor) -> Tensor:
+    """What to add to `fill` (1, C, H, W) in the hole (1, 1, H, W), and the difference on the pixels beside it."""
     beside_hole = grow(hole, 1) > hole
-    outside = local_mean(fill_hole(photo.float(), hole, 0.0), 1 - hole)
+    outside = local_mean(fill_hole(photo, hole, 0.0), 1 - hole)
     inside = local_mean(fill * hole, hole)
-    shift = membrane(fill_hole(outside - inside, ~beside_hole, 0.0), beside_hole.float())
-    return torch.where(hole > 0, fill + shift, fill)
+    return membrane(fill_hole(outside - inside, ~beside_hole, 0.0), beside_hole.float())
 
 
 def grow(mask: Tensor, pixels: int) -> Tensor:
     """The hole and so many pixels around it, in a square."""
-    return F.max_pool2d(mask, 2 * pixels + 1, 1, pixels)
+    rows = F.max_pool2d(mask, (2 * pixels + 1, 1), 1, (pixels, 0))
+    return F.max_pool2d(rows, (1, 2 * pixels + 1), 1, (0, pixels))
 
 
 def local_mean(image: Tensor, where: Tensor) -> Tensor:
@@ -46,7 +61,8 @@ def membrane(values: Tensor, fixed: Tensor) -> Tensor:
     share = F.avg_pool2d(fixed, 2, ceil_mode=True)
     coarse = F.avg_pool2d(values, 2, ceil_mode=True) / share.clamp_min(1e-6)
     coarse = membrane(coarse, (share > 0).to(share))
-    surface = F.interpolate(coarse, values.shape[-2:], mode="bilinear")
+    h, w = values.shape[-2:]
+    surface = F.interpolate(coarse, scale_factor=2, mode="bilinear")[..., :h, :w]  # the last cell may be half outside
     for _ in range(ROUNDS):
         surface = neighbours(torch.where(fixed > 0, values, surface))
     return torch.where(fixed > 0, values, surface)

@@ -90,7 +90,7 @@ def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close:
     progress = comfy.utils.ProgressBar(len(latent))
     tile, decoded = None, []  # None: whole
     for i in range(len(latent)):
-        known, hole = image[i : i + 1], mask[i : i + 1]
+        known, hole = image[i : i + 1], mask[i : i + 1].to(decoder.device)
         unseen = grow(hole, MARGIN) if close else hole
         inputs = [x.to(decoder.device, dtype) for x in (latent[i : i + 1], known, unseen)]
         while True:

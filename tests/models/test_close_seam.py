@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asuka_modules.seams import close_seam, membrane
+from asuka_modules.seams import close_seam, grow, membrane
 
 
 @pytest.fixture
@@ -54,6 +54,29 @@ def test_membrane_is_near_the_exact_one(mask):
     error = np.abs(found[:, hole] - exact)
     assert error.mean() < 0.04 * np.ptp(exact)
     assert error.max() < 0.2 * np.ptp(exact)
+
+
+@pytest.mark.parametrize("height, width", [(65, 33), (75, 61), (69, 73)])
+def test_slope_comes_back_at_any_size(height, width):
+    """The membrane through a plane is that plane: also where the picture's sides do not halve evenly, on either side."""
+    plane = (torch.linspace(0, 0.4, width) + torch.linspace(0, 0.2, height)[:, None]).expand(1, 3, height, width)
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., 4:-4, 4:-4] = 1
+    closed = close_seam(torch.zeros_like(plane), plane, mask)
+    assert ((closed - plane) * mask).abs().max() < 0.03 * 0.6
+
+
+def test_a_hole_costs_what_its_part_of_the_picture_costs():
+    """Bit for bit what closing it in that part alone gives."""
+    photo, fill, mask = torch.rand(1, 3, 75, 61), torch.rand(1, 3, 75, 61), torch.zeros(1, 1, 75, 61)
+    mask[..., 31:42, 20:25] = 1
+    part = (..., slice(29, 44), slice(18, 27))
+    assert torch.equal(close_seam(fill, photo, mask)[part], close_seam(fill[part], photo[part], mask[part]))
+
+
+def test_grown_holes_are_squares():
+    mask = (torch.rand(2, 1, 40, 30) > 0.98).float()
+    assert torch.equal(grow(mask, 4), F.max_pool2d(mask, 9, 1, 4))
 
 
 def test_step_is_closed_and_texture_kept(mask):
