@@ -47,6 +47,10 @@ class ASUKA_CleanMask(io.ComfyNode):
         for found in masks:
             cleaned.append(clean(found, min_area, fill_holes, grow))
             progress.update(1)
+        if masks.any() and not any(found.any() for found in cleaned):
+            raise ValueError(
+                f"every region of the mask is smaller than min_area, {min_area:.1%} of the picture, so nothing is left of it; lower min_area"
+            )
         return io.NodeOutput(torch.from_numpy(np.stack(cleaned)).to(mask))
 
 
