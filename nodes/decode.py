@@ -15,7 +15,7 @@ from ..asuka_modules.seams import close_seam, grow
 from . import sockets
 from .networks import Network, require
 from .previews import advance
-from .tensors import broadcast, inpaint_inputs, nchw_to_image
+from .tensors import broadcast, inpaint_inputs, nchw_to_image, require_finite
 from .window import Window
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
             raise ValueError(
                 f"the latent is {found} but {decoder.file} decodes (batch, {config.latent_channels}, height, width); it belongs to another model"
             )
+        require_finite("latent", latent, "check the KSampler, or start ComfyUI with --force-fp32")
         image, mask = inpaint_inputs(image, mask)
         latent, image = broadcast("latent", latent, "image", image)
         mask, image = broadcast("mask", mask, "image", image)

@@ -11,8 +11,8 @@ ROUNDING = 0.02  # by which a resized mask's shape may differ from the image's
 
 def image_to_nchw(image: Tensor) -> Tensor:
     """IMAGE (B, H, W, 3) in [0, 1] -> (B, 3, H, W); an alpha channel is dropped, a single channel is grey."""
-    if image.shape[-1] == 1:
-        image = image.expand(*image.shape[:-1], 3)
+    if image.shape[-1] < 3:
+        image = image[..., :1].expand(*image.shape[:-1], 3)
     return image[..., :3].movedim(-1, 1)
 
 
@@ -24,11 +24,11 @@ def nchw_to_image(image: Tensor) -> Tensor:
 def find_hole(image: Tensor, mask: Tensor, threshold: float = 0.5) -> Tensor:
     """IMAGE (B, H, W, C), MASK (B, H, W) -> (B, H, W) bool, true in the hole.
 
-    The hole is where the mask is above `threshold`, so that a brush that is not quite opaque still counts. (H, W) and
-    (B, 1, H, W) are masks, too; a smaller or larger one is brought to the image's size. Raises ValueError for a mask of
-    another shape than the image's, and for one without a hole.
+    The hole is where the mask is above `threshold`, so that a brush that is not quite opaque still counts. (H, W),
+    (B, 1, H, W) and (B, H, W, 1) are masks, too; a smaller or larger one is brought to the image's size. Raises ValueError
+    for a mask of another shape than the image's, and for one without a hole.
     """
-    mask = mask.reshape(-1, *mask.shape[-2:]).to(image.device)
+    mask = without_channel(mask).to(image.device)
     if mask.shape[-2:] != image.shape[1:3]:
         mask = fit_mask(mask, image.shape[1:3])
     if mask.numel():
@@ -41,6 +41,17 @@ def find_hole(image: Tensor, mask: Tensor, threshold: float = 0.5) -> Tensor:
             )
         raise ValueError("the mask is empty, so there is nothing to inpaint; paint the part to replace white")
     return hole
+
+
+def without_channel(mask: Tensor) -> Tensor:
+    """(B, H, W) from whatever nodes pass on as a MASK."""
+    if mask.ndim == 4 and 1 in (mask.shape[1], mask.shape[3]):
+        return mask.squeeze(1 if mask.shape[1] == 1 else 3)
+    if mask.ndim not in (2, 3):
+        raise ValueError(
+            f"the mask is {tuple(mask.shape)}, expected (batch, height, width); take one channel of it with Convert Image to Mask"
+        )
+    return mask.reshape(-1, *mask.shape[-2:])
 
 
 def fit_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
@@ -69,11 +80,9 @@ def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return image, mask
 
 
-def require_finite(name: str, image: Tensor) -> None:
-    if not torch.isfinite(image).all():
-        raise ValueError(
-            f"the {name} holds values that are not numbers (NaN or infinity); check the node it comes from"
-        )
+def require_finite(name: str, values: Tensor, remedy: str = "check the node it comes from") -> None:
+    if not torch.isfinite(values).all():
+        raise ValueError(f"the {name} holds values that are not numbers (NaN or infinity); {remedy}")
 
 
 def broadcast(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:

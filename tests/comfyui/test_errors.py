@@ -68,6 +68,17 @@ def test_numbers_that_are_none(server, prompt):
     expect(server, prompt, "the image holds values that are not numbers")
 
 
+def test_latent_with_numbers_that_are_none(server, prompt):
+    """As an overflowing half-precision U-Net gives."""
+    prompt["30"] = {"class_type": "LatentMultiply", "inputs": {"samples": ["8", 0], "multiplier": 10.0}}
+    for i in range(31, 70):
+        prompt[str(i)] = {"class_type": "LatentMultiply", "inputs": {"samples": [str(i - 1), 0], "multiplier": 10.0}}
+    prompt["9"]["inputs"]["samples"] = ["69", 0]
+    expect(
+        server, prompt, "the latent holds values that are not numbers (NaN or infinity); check the KSampler, or start"
+    )
+
+
 def test_batches_that_do_not_fit(server, prompt):
     prompt["30"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 3}}
     prompt["31"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 2}}

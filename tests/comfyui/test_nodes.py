@@ -264,12 +264,23 @@ def test_networks_tell_comfyuis_cache_of_themselves(extension):
 
 
 def test_mask_with_a_channel(extension):
-    """(B, 1, H, W), as some nodes return masks."""
+    """(B, 1, H, W) or (B, H, W, 1), as some nodes return masks; of several channels nobody knows which one is meant."""
     tensors = sys.modules["asuka_extension.nodes.tensors"]
     image, mask = torch.rand(2, 8, 8, 3), torch.zeros(2, 8, 8)
     mask[:, 2:5] = 1
-    for a, b in zip(tensors.inpaint_inputs(image, mask), tensors.inpaint_inputs(image, mask[:, None]), strict=True):
-        assert torch.equal(a, b)
+    for other in (mask[:, None], mask[..., None]):
+        for a, b in zip(tensors.inpaint_inputs(image, mask), tensors.inpaint_inputs(image, other), strict=True):
+            assert torch.equal(a, b)
+    with pytest.raises(
+        ValueError, match=r"the mask is \(2, 3, 8, 8\), expected \(batch, height, width\); take one channel"
+    ):
+        tensors.inpaint_inputs(image, mask[:, None].expand(2, 3, 8, 8))
+
+
+def test_grey_image_with_alpha(extension):
+    tensors = sys.modules["asuka_extension.nodes.tensors"]
+    image = torch.rand(1, 8, 8, 2)
+    assert torch.equal(tensors.image_to_nchw(image), image[..., 0].unsqueeze(1).expand(1, 3, 8, 8))
 
 
 def test_linked_file_is_looked_for_when_it_is_known(extension):
