@@ -31,7 +31,7 @@ class ASUKA_InpaintStitch(io.ComfyNode):
                     min=0,
                     max=1024,
                     optional=True,
-                    tooltip="0: everything outside of the hole stays exactly as it was. More: blends over so many pixels around the hole; switch off keep_known in the decode then.",
+                    tooltip="0: everything outside of the hole stays exactly as it was. More: blends over so many pixels around the hole; switch off keep_known in the decode then, which leaves close_seam without effect.",
                 ),
             ],
             outputs=[io.Image.Output("image", tooltip="The photo at its own size, with the hole filled.")],
