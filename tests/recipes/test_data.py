@@ -1,21 +1,29 @@
 """Samples depend on seed and index alone; broken files are survived."""
 
 import logging
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from sklearn.utils import Bunch
 
-from training.data import DataConfig, Photos, decode_photo, find_photos, random_view, twin_of
-from training.data.sources import open_source
+from training.config import ConfigError
+from training.data import DataConfig, Photos, decode_photo, find_photos, random_view, sources, twin_of
+from training.data.sources import Shards, expand, open_source
 
 ROOT = Path(__file__).parents[2]
 
@@ -176,7 +184,7 @@ def test_damaged_shard_is_named_and_skipped(shards, caplog):
     damaged = shards / "photos-01.tar"
     damaged.write_bytes(b"no tar file")
     assert len(open_source((str(shards / "photos-{00..01}.tar"),))) == 3
-    assert f"{damaged}: not a readable tar file, skipped" in caplog.text
+    assert f"{damaged}: no readable tar file, skipped" in caplog.text
     with pytest.raises(FileNotFoundError, match="no photos in these shards"):
         open_source((str(damaged),))
 
@@ -187,6 +195,80 @@ def test_remote_shards_are_fetched_once(shards, tmp_path):
     shutil.rmtree(shards)
     assert all(map(equal, expected, [Photos(config, 0)[i] for i in range(8)]))
     assert len(list((tmp_path / "cache").glob("*.tar"))) == 2
+
+
+def test_processes_share_the_cache_of_remote_shards(photos, tmp_path, monkeypatch):
+    """While one makes room in it another looks for its shard there."""
+    monkeypatch.setenv("ASUKA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Shards, "MIXED", 1)
+    for i in range(40):
+        pack(tmp_path / f"{i:02d}.tar", sorted(photos.iterdir())[:1])
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(open_source, [(f"file://{tmp_path}/{{00..39}}.tar",)] * 6))
+    assert [len(source) for source in found] == [40] * 6
+    assert all(len(decode_photo(found[0].data(i))) for i in range(40))
+
+
+@pytest.fixture
+def web(shards, monkeypatch) -> Iterator[Bunch]:
+    """The shards behind a web server that answers the first so many requests with an error."""
+    state = Bunch(errors=0, asked=0)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.asked += 1
+            state.errors -= 1
+            self.send_error(503) if state.errors >= 0 else super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(shards))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        state.url = f"http://127.0.0.1:{server.server_port}/photos-{{00..01}}.tar"
+        yield state
+        server.shutdown()
+        thread.join()
+
+
+def test_shard_is_asked_for_again_after_an_error(web, photos, caplog):
+    web.errors = 2
+    tars = open_source((web.url,))
+    assert len(tars) == 4
+    assert web.asked == 2 + 2
+    assert tars.data(0) == sorted(photos.iterdir())[0].read_bytes()
+    assert "photos-00.tar: not fetched" in caplog.text
+    assert "trying again" in caplog.text
+
+
+def test_shard_that_cannot_be_had_stops_the_run_in_one_line(web):
+    web.errors = 100
+    with pytest.raises(
+        OSError, match=r"photos-00\.tar: not fetched in 5 tries .*; once it can be, the same command goes on"
+    ):
+        open_source((web.url,))
+    assert web.asked == 5
+
+
+def test_shard_that_does_not_exist_is_named_and_skipped(web, caplog):
+    assert len(open_source((web.url.replace("01}", "02}"),))) == 4
+    assert "photos-02.tar: no readable tar file, skipped" in caplog.text
+
+
+def test_library_that_is_missing_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("ASUKA_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ConfigError, match=r"s3://bucket/0\.tar: .*s3fs.* \(pip install s3fs, gcsfs or aiohttp\)"):
+        open_source(("s3://bucket/0.tar",))
+
+
+def test_braces_are_ranges():
+    assert expand("a-{08..10}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar"]
+    assert expand("{0..1}/{0..1}.tar") == ["0/0.tar", "0/1.tar", "1/0.tar", "1/1.tar"]
+    with pytest.raises(ConfigError, match=re.escape("a-{1,2}.tar: expected a range such as {000..099} in the braces")):
+        expand("a-{1,2}.tar")
 
 
 def test_list_file(photos, tmp_path):

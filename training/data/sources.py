@@ -6,9 +6,10 @@ import logging
 import os
 import tarfile
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from ..config import ConfigError
 
 log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+TRIES = 5  # to fetch a remote shard, waiting 1, 2, 4 and 8 seconds in between
 
 
 class Source(Protocol):
@@ -132,11 +134,12 @@ class Shards:
 
     def data(self, i: int) -> bytes:
         shard, (_, offset, size) = self.locate(i)
-        for _ in range(2):  # in between another worker, which shares the cache, may make room
-            with suppress(FileNotFoundError), self.local(self.urls[shard]).open("rb") as file:
+        try:
+            with self.opened(self.urls[shard]) as file:
                 file.seek(offset)
                 return file.read(size)
-        return b""
+        except FileNotFoundError:
+            return b""
 
     def name(self, i: int) -> str:
         shard, (name, _, _) = self.locate(i)
@@ -153,13 +156,20 @@ class Shards:
         path = self.cached(url).with_suffix(".json")
         if not path.exists():
             try:
-                with tarfile.open(self.local(url)) as tar:
+                with self.opened(url) as file, tarfile.open(fileobj=file) as tar:
                     members = [(m.name, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in SUFFIXES]
-            except tarfile.TarError as error:
-                log.warning("%s: not a readable tar file, skipped (%s)", url, error)
+            except (FileNotFoundError, tarfile.TarError) as error:
+                log.warning("%s: no readable tar file, skipped (%s)", url, error)
                 return []
             write_atomically(path, json.dumps(members).encode())
         return [tuple(member) for member in json.loads(path.read_text())]
+
+    def opened(self, url: str) -> BinaryIO:
+        """The shard, even if another process, which shares the cache, makes room there in between."""
+        for _ in range(TRIES):
+            with suppress(FileNotFoundError):
+                return self.local(url).open("rb")
+        raise FileNotFoundError(url)
 
     def local(self, url: str) -> Path:
         """The shard as a local file."""
@@ -167,11 +177,8 @@ class Shards:
             return Path(url)
         path = self.cached(url)
         if not path.exists():
-            import fsspec  # only remote shards need it
-
-            with fsspec.open(url) as remote:
-                write_atomically(path, remote.read())
-            others = sorted((p for p in self.cache.glob("*.tar") if p != path), key=lambda p: p.stat().st_mtime)
+            write_atomically(path, fetch(url))
+            others = sorted((p for p in self.cache.glob("*.tar") if p != path), key=modified)
             for old in others[: -2 * self.MIXED]:
                 old.unlink(missing_ok=True)
         return path
@@ -185,14 +192,46 @@ class Shards:
         return self.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.tar"
 
 
+def modified(path: Path) -> float:
+    """When a file was; long ago where another process has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def fetch(url: str) -> bytes:
+    """A remote file. Raises FileNotFoundError where there is none, OSError where it cannot be had for long, ConfigError
+    where the library for such addresses is not installed."""
+    import fsspec  # only remote shards need it
+
+    for attempt in range(TRIES):
+        try:
+            with fsspec.open(url) as remote:
+                return remote.read()
+        except FileNotFoundError:
+            raise
+        except ImportError as error:
+            raise ConfigError(f"{url}: {error} (pip install s3fs, gcsfs or aiohttp)") from error
+        except Exception as error:  # every protocol's library has errors of its own
+            failure = error
+        if attempt < TRIES - 1:
+            log.warning("%s: not fetched (%s), trying again", url, failure)
+            time.sleep(2**attempt)
+    raise OSError(f"{url}: not fetched in {TRIES} tries ({failure}); once it can be, the same command goes on")
+
+
 def expand(pattern: str) -> list[str]:
     """WebDataset's brace ranges: "a-{00..02}.tar" -> a-00.tar, a-01.tar, a-02.tar."""
     if "{" not in pattern:
         return [pattern]
     before, _, rest = pattern.partition("{")
     inside, _, after = rest.partition("}")
-    first, last = inside.split("..")
-    return [f"{before}{i:0{len(first)}d}{after}" for i in range(int(first), int(last) + 1)]
+    first, _, last = inside.partition("..")
+    if not (first.isdecimal() and last.isdecimal()):
+        raise ConfigError(f"{pattern}: expected a range such as {{000..099}} in the braces")
+    numbers = [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
+    return [before + number + end for number in numbers for end in expand(after)]
 
 
 def write_atomically(path: Path, data: bytes) -> None:
