@@ -13,6 +13,8 @@ from tqdm.auto import tqdm
 
 from .commit import commit
 
+RUN_NOTE = "run.json"  # in a run's folder: its settings, recipe, hardware and commit
+
 
 class Log:
     """One row every `log_every` steps; rows written after the checkpoint that a run resumes from are dropped.
@@ -24,9 +26,9 @@ class Log:
     def __init__(self, out: Path, run: dict, processes: int, start: int):
         self.path, self.steps, self.batch_size = out / "log.csv", run["steps"], run["batch_size"]
         self.every = run["log_every"]
-        if start < self.steps or not (out / "run.json").exists():  # a finished run keeps what it was computed on
+        if start < self.steps or not (out / RUN_NOTE).exists():  # a finished run keeps what it was computed on
             noted = {**run, "hardware": hardware(processes), "commit": commit()}
-            (out / "run.json").write_text(json.dumps(noted, indent=2) + "\n")
+            (out / RUN_NOTE).write_text(json.dumps(noted, indent=2) + "\n")
         self.validations = out / "validation.csv"
         for path in (self.path, self.validations):
             trim(path, start)

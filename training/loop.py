@@ -4,6 +4,7 @@ All randomness of a run is a function of (seed, sample index), so a checkpoint i
 the step, and a resumed run continues bit by bit.
 """
 
+import json
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from . import dry_run
 from .checkpoint import Average, Averaged, load_checkpoint, save_checkpoint
 from .config import ConfigError
-from .log import Log
+from .log import RUN_NOTE, Log
 
 REMEDY = "lower lr, or resume from the last checkpoint"
 
@@ -118,6 +119,9 @@ def fit(
             f"run.batch_size / run.accumulate is {run.batch_size // run.accumulate}, expected a multiple of the {accelerator.num_processes} processes"
         )
     main, out = accelerator.is_main_process, Path(run.out)
+    noted = asdict(run) | ({"recipe": asdict(recipe) | {"run": None}} if recipe else {})
+    if recipe and not run.dry_run:
+        require_recipe(out, noted["recipe"])
     optimizer = torch.optim.AdamW(decayed_or_not(objective.trained, run.weight_decay), lr=run.lr, betas=run.betas)
     average = Average(objective.trained, run.ema) if run.ema else None
     start = 0 if run.dry_run else load_checkpoint(out, objective.trained, optimizer, average)
@@ -136,7 +140,6 @@ def fit(
         tell_dry_run(run, accelerator, model, next(iter(loader)))
         return objective.trained
     out.mkdir(parents=True, exist_ok=True)
-    noted = asdict(run) | ({"recipe": asdict(recipe) | {"run": None}} if recipe else {})
     log = Log(out, noted, accelerator.num_processes, start) if main else None
     step, values = start, []
     for batch in loader:
@@ -187,6 +190,19 @@ def fit(
         export(objective.trained, out)
     accelerator.wait_for_everyone()
     return objective.trained
+
+
+def require_recipe(out: Path, recipe: dict) -> None:
+    """Raises ConfigError where `out` holds checkpoints of another recipe. How long, how fast and how it is validated may
+    change under way."""
+    if not any(out.glob("step-*.pt")) or not (out / RUN_NOTE).exists():
+        return
+    before, now = json.loads((out / RUN_NOTE).read_text()).get("recipe", {}), json.loads(json.dumps(recipe))
+    changed = [key for key in now if key in before and key != "validation" and now[key] != before[key]]
+    if changed:
+        raise ConfigError(
+            f"{out} holds a run that began with another {', another '.join(changed)}; choose another run.out, or remove {RUN_NOTE} there to go on with this"
+        )
 
 
 def decayed_or_not(network: nn.Module, weight_decay: float) -> list[dict]:

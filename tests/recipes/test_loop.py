@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,29 @@ def test_learning_rate_warms_up_and_follows_a_cosine():
     run = config(Path(), steps=110, lr=1.0, min_lr=0.1, warmup_steps=10)
     found = [lr_at(step, run) for step in (0, 4, 9, 10, 60, 110)]
     assert found == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.55, 0.1])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """As every recipe: what is trained on what, and how."""
+
+    mae: str
+    run: object = None
+    validation: tuple[str, ...] = ()
+
+
+def test_run_goes_on_with_the_recipe_that_it_began_with(tmp_path):
+    """It may take longer, and be validated otherwise; weights of two recipes are nobody's."""
+    out = tmp_path / "out"
+    fit(config(out, steps=2), Regression(), Numbers(), recipe=Recipe("a"))
+    fit(config(out, steps=3), Regression(), Numbers(), recipe=Recipe("a", validation=("b",)))
+    with pytest.raises(
+        ConfigError, match=r"out holds a run that began with another mae; choose another run\.out, or remove run"
+    ):
+        fit(config(out, steps=4), Regression(), Numbers(), recipe=Recipe("b"))
+    (out / "run.json").unlink()
+    fit(config(out, steps=4), Regression(), Numbers(), recipe=Recipe("b"))
+    assert (out / "step-0000004.pt").exists()
 
 
 def test_dry_run_tells_sizes_and_leaves_nothing(tmp_path, capsys):
