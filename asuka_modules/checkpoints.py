@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -87,8 +88,18 @@ def save(path: str | os.PathLike, parts: Mapping[str, nn.Module], info: Mapping[
         for key, value in network.state_dict().items()
     }
     described = {"format": FORMAT, "parts": {name: asdict(network.config) for name, network in parts.items()}}
+    write(path, tensors, {"asuka": json.dumps(described), **info})
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] = {}) -> None:
+    """A safetensors file, whole or not at all. Raises OSError where it cannot be written."""
     temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata={"asuka": json.dumps(described), **info})
+    try:
+        save_file(dict(tensors), temporary, metadata=dict(metadata))
+    except SafetensorError as error:  # a full disk, too
+        with suppress(OSError):
+            temporary.unlink()
+        raise OSError(f"{path}: not written ({error}); what was there before is intact") from error
     temporary.chmod(0o644)  # safetensors makes files that only their owner can read
     os.replace(temporary, path)
 

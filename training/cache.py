@@ -6,10 +6,12 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
+
+from asuka_modules import checkpoints
 
 from .claim import claim
 
@@ -43,9 +45,7 @@ def build_cache(
                 with torch.inference_mode():
                     batches = [compute(batch) for batch in loader]
                 shard = {key: torch.cat([batch[key] for batch in batches]).contiguous() for key in batches[0]}
-                temporary = path.with_suffix(".tmp")
-                save_file(shard, temporary)
-                temporary.replace(path)
+                checkpoints.write(path, shard)
             bar.update(stop - start)
     state.wait_for_everyone()
     return Cached(folder, count)

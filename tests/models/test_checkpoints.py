@@ -176,3 +176,12 @@ def test_writing_is_atomic(bundle, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         checkpoints.save(bundle, {"mae": MAE(MAE_CONFIG)})
     assert bundle.read_bytes() == before
+
+
+def test_file_that_cannot_be_written_is_named(bundle, tmp_path):
+    """As an error of the system, not of safetensors."""
+    (tmp_path / "bundle.safetensors.tmp").mkdir()
+    before = bundle.read_bytes()
+    with pytest.raises(OSError, match=r"bundle\.safetensors: not written .*; what was there before is intact"):
+        checkpoints.save(bundle, {"mae": MAE(MAE_CONFIG)})
+    assert bundle.read_bytes() == before
