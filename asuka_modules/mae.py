@@ -171,6 +171,9 @@ class MAE(nn.Module):
         x = mask_token.expand(len(image), self.config.grid**2, -1)
         x = x.scatter(1, indices.unsqueeze(-1).expand(-1, -1, x.shape[-1]), visible)
         if self.config.partial_patches:
+            if self.training:  # beyond 1 the clamp would stop its gradient for good
+                with torch.no_grad():
+                    self.alpha.clamp_(0, 1)
             alpha = self.alpha.to(x).clamp(0, 1)
             known = self.decoder_patch_embed(torch.cat([image.masked_fill(mask > 0.5, 0.0), mask], dim=1))
             partly = partial_patches(mask, self.config.grid).unsqueeze(-1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,7 +17,8 @@ from asuka_modules.layouts import GRID, HEADS, POSITIONS, count, resample_positi
 from asuka_modules.mae import MAE, VIT_L, MAEConfig
 from asuka_modules.masking import hidden_patches
 
-from .config import ConfigError, main
+from .config import ConfigError, main, require_same
+from .convert import PICKLES, read_pickle
 from .data import DataConfig, Photos, held_out
 from .loop import Objective, RunConfig, fit
 from .masks import FAMILIES, MaskConfig, Mixture, top_up
@@ -34,6 +36,11 @@ class MAERecipe:
     init: str | None = None  # weights of a MAE, or of an encoder alone (timm's); none: MAE's random initialisation
     holes: bool = True  # False: hide random patches alone, as MAE's pretraining does
     validation: tuple[str, ...] = ()  # folders of held-out photos
+
+    def __post_init__(self):
+        require_same("data.size", self.data.size, "masks.size", self.masks.size)
+        if self.model:
+            require_same("data.size", self.data.size, "model.image_size", self.model.image_size)
 
 
 class MAEObjective(Objective):
@@ -87,7 +94,7 @@ def start_from(init: str, model: MAEConfig | None) -> MAE:
     `model`.
     """
     path = Path(init)
-    encoder = load_file(path) if path.suffix == ".safetensors" and path.exists() else {}
+    encoder = read_tensors(path)
     if "blocks.0.attn.qkv.weight" in encoder and "decoder_embed.weight" not in encoder:
         shape, state = encoder_config(encoder, model or VIT_L), encoder
         state["pos_embed"] = resample_positions(encoder["pos_embed"], shape.class_token)
@@ -104,6 +111,16 @@ def start_from(init: str, model: MAEConfig | None) -> MAE:
     if lost := [name for name in missing if not name.startswith(("decoder_", "mask_token", "alpha"))]:
         raise checkpoints.CheckpointError(f"{init}: no {', '.join(lost[:5])}; expected a MAE's encoder")
     return mae
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, nothing of one that is none: what is wrong with it is told where a MAE is read."""
+    if path.suffix in PICKLES and path.is_file():
+        return read_pickle(path)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        return {}
 
 
 def without_class_token(state: dict[str, Tensor]) -> dict[str, Tensor]:

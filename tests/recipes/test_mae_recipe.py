@@ -50,6 +50,17 @@ def test_partial_patches_begin_as_the_plain_mae(tmp_path):
         mae.start_from(str(tmp_path / "partial.safetensors"), TINY_MAE)
 
 
+def test_weight_of_partial_patches_comes_back_from_beyond_one():
+    """Where the clamp alone would have no gradient any more."""
+    partial = mae.random_mae(replace(TINY_MAE, partial_patches=True)).train()
+    image, mask = torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
+    mask[..., 10:30, 10:31] = 1
+    torch.nn.init.constant_(partial.alpha, 1.01)
+    partial.decoder_stream(image, mask).square().sum().backward()
+    assert partial.alpha == 1
+    assert partial.alpha.grad != 0
+
+
 def assert_encodes_like(found: MAE, reference: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
     reference.load_state_dict(state)
     image = found.normalize(torch.rand(1, 3, 256, 256))
@@ -64,6 +75,12 @@ def test_mae_begins_with_timms_encoder(tmp_path):
     path = tmp_path / "encoder.safetensors"
     save_file(encoder.state_dict(), path)
     found = mae.start_from(str(path), None)
+    torch.save({"model": encoder.state_dict()}, tmp_path / "mae_pretrain_vit.pth")  # facebook's
+    from_pickle = mae.start_from(str(tmp_path / "mae_pretrain_vit.pth"), None)
+    assert from_pickle.config == found.config
+    assert all(
+        torch.equal(found.state_dict()[k], v) for k, v in from_pickle.state_dict().items() if k.startswith("blocks")
+    )
     assert (found.config.depth, found.config.num_heads, found.config.decoder_depth) == (2, 16, 8)
     shape = {"img_size": 256, "embed_dim": 512, "depth": 2, "num_heads": 16, "num_classes": 0}
     state = {key: value for key, value in encoder.state_dict().items() if not key.startswith("head.")}
