@@ -34,6 +34,10 @@ class Substitution:
     end: float = 0.1
     steps: int = 2000  # linear in between
 
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ConfigError(f"substitution.steps is {self.steps}, expected at least 1")
+
     def probability(self, step: int) -> float:
         return self.start + (self.end - self.start) * min(1.0, step / self.steps)
 

@@ -30,16 +30,25 @@ def read(cls: type, path: str | Path, overrides: list[str] = []):
             raise ConfigError(f"--set {override}: expected dotted.key=value")
         target, *parents, last = values, *key.split(".")
         for parent in parents:
-            if isinstance(target, dict | list):
-                target = target[int(parent)] if isinstance(target, list) else target.setdefault(parent, {})
+            if isinstance(target, list):
+                target = target[position(target, parent, override)]
+            elif isinstance(target, dict):
+                target = target.setdefault(parent, {})
         if not isinstance(target, dict | list):
             raise ConfigError(f"--set {override}: {'.'.join(parents)} is {target!r}, which has no parts")
-        target[int(last) if isinstance(target, list) else last] = parse(value, f"--set {override}")
+        where = position(target, last, override) if isinstance(target, list) else last
+        target[where] = parse(value, f"--set {override}")
     problems: list[str] = []
     config = build(cls, values, "", problems)
     if problems:
         raise ConfigError(f"{path}: " + "; ".join(problems))
     return config
+
+
+def position(items: list, key: str, override: str) -> int:
+    if not key.isdecimal() or int(key) >= len(items):
+        raise ConfigError(f"--set {override}: {key} is none of the list's {len(items)} items, numbered from 0")
+    return int(key)
 
 
 def load(path: Path) -> dict:

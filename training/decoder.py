@@ -28,6 +28,8 @@ from .masks import MaskConfig, Mixture
 from .pictures import save_rows
 from .sd import SCALE, LatentDiffusion
 
+VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"
+
 
 @dataclass(frozen=True)
 class Jitter:
@@ -76,7 +78,12 @@ class DecoderObjective(Objective):
         if recipe.perceptual_weight:
             from lpips import LPIPS  # needs VGG weights, which the miniature does without
 
-            self.perceptual = LPIPS(net="vgg", verbose=False).requires_grad_(False)
+            try:
+                self.perceptual = LPIPS(net="vgg", verbose=False).requires_grad_(False)
+            except OSError as error:
+                raise OSError(
+                    f"LPIPS's VGG-16 is missing and could not be downloaded ({error}); put {VGG} into {torch.hub.get_dir()}/checkpoints, or set perceptual_weight to 0"
+                ) from error
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         image = batch["image"]

@@ -18,7 +18,7 @@ from asuka_modules.spl import PUBLISHED, SPLConfig, SPLGenerator
 
 from . import metrics, plain_unet
 from .adversary import judge_fixed
-from .config import main, require_same
+from .config import ConfigError, main, require_same
 from .data import DataConfig, Photos, held_out
 from .latents import Holes
 from .loop import Objective, RunConfig, fit
@@ -106,7 +106,7 @@ def shrink(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def build_generator(recipe: SPLRecipe, teacher: Teacher | None) -> SPLGenerator | PlainUNet:
-    """The network to train. Raises ValueError where its features are not as many as the teacher's."""
+    """The network to train. Raises ConfigError where its features are not as many as the teacher's."""
     if recipe.unet_width:
         return PlainUNet(recipe.unet_width)
     if recipe.init:
@@ -114,7 +114,7 @@ def build_generator(recipe: SPLRecipe, teacher: Teacher | None) -> SPLGenerator 
     else:
         generator = SPLGenerator(recipe.model)
     if teacher and teacher.channels != generator.config.feature_dim:
-        raise ValueError(
+        raise ConfigError(
             f"model.feature_dim is {generator.config.feature_dim} but {recipe.teacher.model} has {teacher.channels} features"
         )
     if not teacher:

@@ -9,6 +9,8 @@ import torch
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
+from .config import ConfigError
+
 REDUCTION = 8  # pixels for one feature
 
 
@@ -23,7 +25,7 @@ class TeacherConfig:
 class Teacher(nn.Module):
     """Frozen features of a classifier at an eighth of its input's size.
 
-    Raises FileNotFoundError, or ValueError for weights of another model, or a model without such features.
+    Raises FileNotFoundError, or ConfigError for weights of another model, or a model without such features.
     """
 
     def __init__(self, config: TeacherConfig):
@@ -37,10 +39,12 @@ class Teacher(nn.Module):
         missing = network.load_state_dict(shaped_like(network, state), strict=False).missing_keys
         if missing:
             some = ", ".join(missing[:5])
-            raise ValueError(f"{config.weights}: no weights of timm's {config.model}; {len(missing)} missing: {some}")
+            raise ConfigError(f"{config.weights}: no weights of timm's {config.model}; {len(missing)} missing: {some}")
         levels = [level["reduction"] for level in network.feature_info]
         if REDUCTION not in levels:
-            raise ValueError(f"{config.model} has features at 1/{', 1/'.join(map(str, levels))}, none at 1/{REDUCTION}")
+            raise ConfigError(
+                f"{config.model} has features at 1/{', 1/'.join(map(str, levels))}, none at 1/{REDUCTION}"
+            )
         self.level = levels.index(REDUCTION)
         self.channels = network.feature_info[self.level]["num_chs"]
         self.network = network.requires_grad_(False).eval()

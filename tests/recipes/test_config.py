@@ -84,6 +84,14 @@ def test_a_choice_may_be_left_out(tmp_path):
         read(tmp_path, VALID, "masks.family=round")
 
 
+@pytest.mark.parametrize("key", ["5", "a", "-1", "5.x"])
+def test_item_that_a_list_has_not_is_named(tmp_path, key):
+    with pytest.raises(
+        config.ConfigError, match=rf"data.folders.{key}=x: {key[:2].strip('.')} is none of the list's 1 items"
+    ):
+        read(tmp_path, VALID, f"data.folders.{key}=x")
+
+
 def test_value_without_parts_is_named(tmp_path):
     with pytest.raises(config.ConfigError, match=r"--set run.lr.x=1: run.lr is 0.0001, which has no parts"):
         read(tmp_path, VALID, "run.lr.x=1")
@@ -99,6 +107,12 @@ def test_value_without_parts_is_named(tmp_path):
         (VALID.replace("[a]", "a"), "data.folders is 'a', expected"),
         ("data: 3", "data is 3, expected a mapping"),
         ("data: [", "not YAML: while parsing"),
+        (VALID.replace("objects: b", "objects: b, size: 512"), "data.size is 256 but masks.size is 512; set both"),
+        (VALID + "model: {image_size: 128}", "data.size is 256 but model.image_size is 128; set both"),
+        (
+            VALID.replace("objects: b", "objects: b, irregular: []"),
+            "masks.irregular is empty, expected some of thin-256",
+        ),
         (VALID.replace("batch_size: 1", "batch_size: 3, accumulate: 2"), "run.batch_size is 3, expected a multiple of"),
     ],
 )

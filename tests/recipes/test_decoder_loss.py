@@ -1,6 +1,7 @@
 """The decoder's loss, as a whole, against the same terms written out."""
 
 from functools import partial
+from urllib.request import urlopen
 
 import lpips
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from tiny import run_config
+from torch import nn
 
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from training import decoder
@@ -48,3 +50,15 @@ def test_loss_is_l1_lpips_and_gan(tmp_path, monkeypatch, active):
     judging = (F.relu(1 - judge(real)).mean() + F.relu(1 + judge(fake)).mean()) / 2
     torch.testing.assert_close(loss, reconstruction + active * (0.8 * weight * fooled + judging))
     torch.testing.assert_close(values["l1"], F.l1_loss(fake, real))
+
+
+def test_missing_vgg_is_named(tmp_path, monkeypatch):
+    """On a machine without internet."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, *_, **__: urlopen("http://127.0.0.1:9/vgg"))
+    base = LatentDiffusion(nn.Identity(), AutoencoderTiny(), torch.zeros(1, 1, 48))
+    recipe = decoder.DecoderRecipe("", DataConfig(("",)), MaskConfig(), run_config(tmp_path))
+    with pytest.raises(
+        OSError, match=rf"VGG-16 is missing .* put .*vgg16-397923af.pth into {tmp_path}/checkpoints, or set"
+    ):
+        decoder.DecoderObjective(HarmonizingDecoder(DecoderConfig(ch=32)), base, recipe)

@@ -95,7 +95,7 @@ def test_what_the_paper_does_not_state_can_be_chosen(masks):
     rng = np.random.default_rng(0)
     shares = {round(float(Mixture(config)(rng).mean()), 2) for _ in range(20)}
     assert shares == {0.25, 0.75}
-    config = MaskConfig(objects=str(masks), family="object", object_sides=(0.5, 0.501), object_grow=0.0, irregular=())
+    config = MaskConfig(objects=str(masks), family="object", object_sides=(0.5, 0.501), object_grow=0.0)
     mixture = Mixture(config)
     longest = {max(np.ptp(np.nonzero(mixture.objects(rng, 200)), axis=1)) + 1 for _ in range(20)}
     assert longest == {100}
@@ -203,8 +203,15 @@ def test_unknown_generators_are_named():
         MaskConfig(objects="a", irregular=("thick-265", "mat-256"))
 
 
-def test_contact_sheet_that_cannot_be_written(tmp_path):
-    command = [sys.executable, "-m", "training.masks", "--preview", str(tmp_path / "none" / "masks.png")]
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--preview", "none/masks.png"], "none/masks.png; is its folder there?"),
+        (["--preview", "masks.png", "--objects", "none"], "none: no mask pictures"),
+    ],
+)
+def test_contact_sheet_that_cannot_be_made(arguments, message):
+    command = [sys.executable, "-m", "training.masks", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert result.returncode == 2
-    assert "masks.png; is its folder there?" in result.stderr
+    assert message in result.stderr

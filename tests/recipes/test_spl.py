@@ -157,11 +157,11 @@ def test_without_a_teacher(recipe, caplog):
 
 
 def test_teachers_that_do_not_fit(recipe, teacher_weights, tmp_path):
-    with pytest.raises(ValueError, match=r"no weights of timm's resnet34; \d+ missing: layer1.2"):
+    with pytest.raises(ConfigError, match=r"no weights of timm's resnet34; \d+ missing: layer1.2"):
         Teacher(TeacherConfig(str(teacher_weights), "resnet34"))
     with pytest.raises(FileNotFoundError, match=r"nothing\.pth: no such file"):
         Teacher(TeacherConfig("nothing.pth"))
-    with pytest.raises(ValueError, match="feature_dim is 7 but resnet18 has 128 features"):
+    with pytest.raises(ConfigError, match="feature_dim is 7 but resnet18 has 128 features"):
         spl.build_generator(replace(recipe, model=replace(TINY, feature_dim=7)), Teacher(recipe.teacher))
 
 

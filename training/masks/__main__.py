@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..config import ConfigError
 from . import IRREGULAR, MaskConfig, Mixture
 from .regular import complement_rectangle, rectangle
 
@@ -42,7 +43,10 @@ def main() -> None:
         for name, generator in generators.items()
     }
     if arguments.objects:
-        mixture = Mixture(MaskConfig(objects=arguments.objects))
+        try:
+            mixture = Mixture(MaskConfig(objects=arguments.objects))
+        except (ConfigError, OSError) as error:
+            parser.error(str(error))
         rows |= {
             "objects": [mixture.objects(rng, 256) for _ in range(count)],
             "mixture": [mixture(rng) for _ in range(count)],

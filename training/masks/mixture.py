@@ -44,6 +44,8 @@ class MaskConfig:
     size: int = 256
 
     def __post_init__(self):
+        if not self.irregular:
+            raise ConfigError(f"masks.irregular is empty, expected some of {', '.join(IRREGULAR)}")
         if unknown := sorted(set(self.irregular) - IRREGULAR.keys()):
             raise ConfigError(f"masks.irregular: no {', '.join(unknown)}, only {', '.join(IRREGULAR)}")
 
