@@ -201,6 +201,8 @@ def test_processes_share_the_cache_of_remote_shards(photos, tmp_path, monkeypatc
     """While one makes room in it another looks for its shard there."""
     monkeypatch.setenv("ASUKA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(Shards, "MIXED", 1)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "gone.tar").symlink_to("nowhere")  # seen in the folder, and then not there
     for i in range(40):
         pack(tmp_path / f"{i:02d}.tar", sorted(photos.iterdir())[:1])
     with ThreadPoolExecutor(6) as pool:
