@@ -178,7 +178,7 @@ class Shards:
         path = self.cached(url)
         if not path.exists():
             write_atomically(path, fetch(url))
-            others = sorted((p for p in self.cache.glob("*.tar") if p != path), key=modified)
+            others = sorted((p for p in self.cache.glob("*.tar") if p != path), key=lambda p: p.stat().st_mtime)
             for old in others[: -2 * self.MIXED]:
                 old.unlink(missing_ok=True)
         return path
@@ -190,14 +190,6 @@ class Shards:
             path = Path(url).resolve()
             key = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
         return self.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.tar"
-
-
-def modified(path: Path) -> float:
-    """When a file was; long ago where another process has just removed it."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def fetch(url: str) -> bytes:
