@@ -6,6 +6,8 @@ import torch
 from comfy_api.latest import io
 from scipy import ndimage
 
+from .distance import distance_to
+
 
 class ASUKA_CleanMask(io.ComfyNode):
     @classmethod
@@ -61,6 +63,5 @@ def clean(mask: np.ndarray, min_area: float, fill_holes: bool, grow: float) -> n
     mask = mask & large[regions]
     if fill_holes:
         mask = ndimage.binary_fill_holes(mask)
-    if grow and mask.any():
-        mask = ndimage.distance_transform_edt(~mask) <= grow * max(mask.shape)
-    return mask
+    pixels = grow * max(mask.shape)
+    return distance_to(mask, pixels) <= pixels if grow else mask

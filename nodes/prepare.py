@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..asuka_modules.masking import fill_hole, reduce_mask, resize_known
 from . import sockets
+from .distance import distance_to
 from .tensors import find_hole, inpaint_inputs, nchw_to_image
 
 CELL = 8  # pixels of a latent cell
@@ -155,8 +156,8 @@ def refine(hole: Tensor, grow: int, fill_holes: bool) -> Tensor:
     for mask in hole.cpu().numpy():
         if fill_holes:
             mask = ndimage.binary_fill_holes(mask)
-        if grow and mask.any():
-            mask = ndimage.distance_transform_edt(~mask) <= grow
+        if grow:
+            mask = distance_to(mask, grow) <= grow
         refined.append(mask)
         progress.update(1)
     return torch.from_numpy(np.stack(refined)).to(hole.device)

@@ -5,10 +5,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
-from scipy import ndimage
 from torch import Tensor
 
 from . import sockets
+from .distance import distance_to
 from .prepare import CELL, Stitch
 from .tensors import broadcast, image_to_nchw
 
@@ -68,7 +68,7 @@ def fade(hole: Tensor, feather: int) -> Tensor:
     progress = comfy.utils.ProgressBar(len(hole))
     distances = []
     for mask in hole.cpu().numpy():
-        distances.append(ndimage.distance_transform_edt(~mask) if mask.any() else np.full(mask.shape, np.inf))
+        distances.append(distance_to(mask, feather + 1))
         progress.update(1)
     return (1 - torch.from_numpy(np.stack(distances)) / (feather + 1)).clamp_min(0)
 

@@ -7,6 +7,7 @@ import pytest
 import skimage.morphology
 import torch
 from graphs import ellipse
+from scipy import ndimage
 from torch import Tensor
 
 
@@ -59,3 +60,20 @@ def test_mask_of_specks_alone_names_the_remedy(clean):
     with pytest.raises(ValueError, match=r"smaller than min_area, 0\.5% of the picture, .* lower min_area"):
         clean(as_mask(specks), 0.005, True, 0.0)
     assert torch.equal(clean(as_mask(specks, object_), 0.005, True, 0.0), as_mask(specks & False, object_))
+
+
+def test_distances_are_exact_to_the_limit_and_can_be_cancelled(clean):
+    """On a picture of several strips, with a hole in the first and at the border of two."""
+    distance_to = sys.modules["asuka_extension.nodes.distance"].distance_to
+    hole = np.zeros((1600, 40), bool)
+    hole[3, 5] = hole[511:513, 20] = hole[1590, 0] = True
+    for limit in (0.5, 7.0, 30.2, 700.0):
+        expected, found = ndimage.distance_transform_edt(~hole), distance_to(hole, limit)
+        assert np.array_equal(found <= limit, expected <= limit)
+        assert np.array_equal(found[expected <= limit], expected[expected <= limit])
+    assert np.isinf(distance_to(np.zeros((8, 8), bool), 3)).all()
+    import comfy.model_management
+
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        clean(as_mask(hole), 0.0, False, 0.1)
