@@ -198,11 +198,18 @@ def require_recipe(out: Path, recipe: dict) -> None:
     if not any(out.glob("step-*.pt")) or not (out / RUN_NOTE).exists():
         return
     before, now = json.loads((out / RUN_NOTE).read_text()).get("recipe", {}), json.loads(json.dumps(recipe))
-    changed = [key for key in now if key in before and key != "validation" and now[key] != before[key]]
+    changed = [key for key in now if key in before and key != "validation" and differs(before[key], now[key])]
     if changed:
         raise ConfigError(
             f"{out} holds a run that began with another {', another '.join(changed)}; choose another run.out, or remove {RUN_NOTE} there to go on with this"
         )
+
+
+def differs(before: object, now: object) -> bool:
+    """Settings that only one of the two knows do not count: a newer version may have more of them."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return any(differs(before[key], now[key]) for key in before.keys() & now.keys())
+    return before != now
 
 
 def decayed_or_not(network: nn.Module, weight_decay: float) -> list[dict]:

@@ -202,7 +202,7 @@ def test_learning_rate_warms_up_and_follows_a_cosine():
 class Recipe:
     """As every recipe: what is trained on what, and how."""
 
-    mae: str
+    mae: object
     run: object = None
     validation: tuple[str, ...] = ()
 
@@ -219,6 +219,14 @@ def test_run_goes_on_with_the_recipe_that_it_began_with(tmp_path):
     (out / "run.json").unlink()
     fit(config(out, steps=4), Regression(), Numbers(), recipe=Recipe("b"))
     assert (out / "step-0000004.pt").exists()
+
+
+def test_run_goes_on_with_settings_that_came_later(tmp_path):
+    out = tmp_path / "out"
+    fit(config(out, steps=2), Regression(), Numbers(), recipe=Recipe({"size": 64}))
+    fit(config(out, steps=3), Regression(), Numbers(), recipe=Recipe({"size": 64, "grow": 0.1}))
+    with pytest.raises(ConfigError, match="another mae"):
+        fit(config(out, steps=4), Regression(), Numbers(), recipe=Recipe({"size": 32, "grow": 0.1}))
 
 
 def test_dry_run_tells_sizes_and_leaves_nothing(tmp_path, capsys):
