@@ -59,7 +59,7 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
                     min=1.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Side of the crop as a multiple of the hole's. More shows the model more of the scene, less keeps more detail. A crop is no smaller than resolution where the photo allows, and square unless the hole is longer than the photo's short side.",
+                    tooltip="Side of the crop as a multiple of the hole's. More shows the model more of the scene, less keeps more detail. A crop is no smaller than resolution where the photo allows, and square unless the hole is longer than four fifths of the photo's short side.",
                 ),
                 io.Int.Input(
                     "grow",

@@ -2,7 +2,7 @@
 
 REMOVE_OBJECT = """## Remove an object
 
-Paint over something: it is replaced by background, without a prompt, without a new object and without a seam.
+Paint over something: it is replaced by what the rest of the photo suggests, without a prompt.
 
 ### Files
 
@@ -36,7 +36,8 @@ in place of the prompt, and the *Harmonizing VAE Decode*. Left in the result is 
 1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
 2. Run, and change both seeds together to see what depends on luck.
 
-Plain Stable Diffusion likes to put a new object into the hole. Look at the colours at the hole's edge, too."""
+With the files above, plain is the miniature's base model. Choose an SD-1.5 inpainting checkpoint, and weights trained for it, \
+to compare with Stable Diffusion. Look at the colours at the hole's edge, too."""
 
 PRIOR_IMAGE = """## Prior from another image
 
@@ -102,8 +103,8 @@ for, and put back at the photo's own. It costs what the hole costs. The prior re
 1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
 2. Run.
 
-**context** sets how much of the surroundings the model sees: a crop 2.5 times as large as the hole here. **grow** takes in \
-soft edges that the mask misses. The crop is shown in the middle, with the hole in grey."""
+**context** sets how much of the surroundings the model sees. The crop is never smaller than **resolution** where the photo \
+allows: here 256 pixels around a hole of 71. **grow** takes in soft edges that the mask misses. The crop is shown in the middle, with the hole in grey."""
 
 OUTPAINT = """## Outpainting
 
@@ -148,8 +149,8 @@ Do not load it with *Load VAE*: that node takes such files without a word and dr
 
 FLUX_FILL = """## ASUKA for FLUX.1 Fill
 
-Paint over something: it is replaced by background, without a prompt, without a new object and without a seam. These are \
-the weights that ASUKA's authors published.
+Paint over something: it is replaced by what the rest of the photo suggests, without a prompt. These are the weights that \
+ASUKA's authors published.
 
 ### Files
 
@@ -213,7 +214,9 @@ REMOVE_BY_TEXT = """## Remove by text
 
 {files}
 
-The miniature has no text encoder: this needs an SD-1.5 inpainting checkpoint, and in *Load ASUKA* weights trained for it.
+The miniature has no text encoder: this needs an SD-1.5 inpainting checkpoint, and in *Load ASUKA* weights trained for it. \
+Nobody has published these: you train them (training/README.md). Without them, take the mask from *Clean Mask* to any \
+inpainting graph.
 
 ### Use
 
