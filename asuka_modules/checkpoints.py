@@ -50,10 +50,11 @@ class Part:
         """
         try:
             with torch.device("meta"):
+                # The shapes are those of torch's layers: ComfyUI's have no weights before these are loaded.
+                shapes = {key: value.shape for key, value in PARTS[self.name][0](self.config).state_dict().items()}
                 network = PARTS[self.name][0](self.config, operations)
         except Exception as error:  # torch's layers object to impossible sizes in many ways
             raise CheckpointError(f"{self.file}: no {self.name} has the shape {self.config} ({error})") from error
-        shapes = {key: value.shape for key, value in network.state_dict().items()}
         missing = sorted(shapes.keys() - self.state_dict.keys())
         unexpected = sorted(self.state_dict.keys() - shapes.keys())
         misshapen = [

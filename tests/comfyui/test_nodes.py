@@ -253,6 +253,25 @@ def test_replaced_weights_are_noticed(extension, tmp_path, monkeypatch):
     assert node.fingerprint_inputs("a") != before
 
 
+def test_weights_load_where_layers_begin_without(extension, monkeypatch):
+    """On NVIDIA ComfyUI's linear layers have no weights before these are loaded (DynamicVRAM)."""
+    import comfy.memory_management
+    import comfy.ops
+
+    monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
+    assert comfy.ops.manual_cast.Linear(2, 2).weight is None
+    checkpoints = sys.modules["asuka_extension.asuka_modules.checkpoints"]
+    for name, part in checkpoints.load(ROOT / "demo" / "asuka-miniature.safetensors").items():
+        found, expected = (part.build(operations).state_dict() for operations in (comfy.ops.manual_cast, torch.nn))
+        assert found.keys() == expected.keys(), name
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+    lazy, image, mask = miniature(extension, "mae"), torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)
+    mask[..., 60:200, 60:200] = 1
+    monkeypatch.undo()
+    found, expected = (mae.load(0).decoder_stream(image, mask) for mae in (lazy, miniature(extension, "mae")))
+    assert torch.equal(found, expected)
+
+
 def test_networks_tell_comfyuis_cache_of_themselves(extension):
     networks = sys.modules["asuka_extension.nodes.networks"]
     mae, alignment = miniature(extension, "mae"), miniature(extension, "alignment")
