@@ -67,7 +67,7 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
-        q, k, v = (conv(h).flatten(2).transpose(1, 2).unsqueeze(1) for conv in (self.q, self.k, self.v))
+        q, k, v = (conv(h).flatten(2).transpose(1, 2).unsqueeze(1).contiguous() for conv in (self.q, self.k, self.v))
         h = F.scaled_dot_product_attention(q, k, v)  # (B, 1, H * W, C)
         return x + self.proj_out(h.squeeze(1).transpose(1, 2).view_as(x))
 
@@ -179,7 +179,7 @@ class HarmonizingDecoder(nn.Module):
     def forward(self, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         """Decodes `latent` (B, C, H / 8, W / 8), unscaled as ComfyUI's LATENT is, beside what is known.
 
-        `image` (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W) binary, 1 = hole -> (B, 3, H, W), about [0, 1], not clamped.
+        `image` (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W) binary, 1 = hole -> (B, 3, H, W) float32, about [0, 1], not clamped.
         A mask of ones decodes from the latent alone. Raises ValueError for an image of another size than the latent's.
         """
         covered = tuple(side * self.config.factor for side in latent.shape[-2:])
@@ -188,4 +188,4 @@ class HarmonizingDecoder(nn.Module):
             raise ValueError(f"{found}, but the latent covers {covered}; give both at that size")
         if self.config.post_quant_conv:
             latent = self.post_quant_conv(latent)
-        return self.decoder(latent, image * 2 - 1, mask) / 2 + 0.5
+        return self.decoder(latent, image * 2 - 1, mask).float() / 2 + 0.5
