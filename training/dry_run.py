@@ -30,6 +30,8 @@ def report(
     """Runs a process's share of a part of a step (forward and backward) twice, and tells what `steps` of them would take."""
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     total = sum(p.numel() for p in objective.parameters())
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # what was cached before took memory of its own
     with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         part().item()  # waits for a GPU
     start = time.perf_counter()

@@ -135,6 +135,8 @@ def fit(
         persistent_workers=run.workers > 0,
     )
     model, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
+    for state in optimizer.state.values():
+        state["step"] = state["step"].cpu()  # prepare moves it along; on a GPU every step would wait for it
     model.train()
     if run.dry_run:
         tell_dry_run(run, accelerator, model, next(iter(loader)))
