@@ -97,12 +97,12 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     temporary = path.with_name(path.name + ".tmp")
     try:
         save_file(dict(tensors), temporary, metadata=dict(metadata))
-    except SafetensorError as error:  # a full disk, too
+        temporary.chmod(0o644)  # safetensors makes files that only their owner can read
+        os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:  # a full disk, or on Windows a file in use
         with suppress(OSError):
             temporary.unlink()
         raise OSError(f"{path}: not written ({error}); what was there before is intact") from error
-    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
-    os.replace(temporary, path)
 
 
 def load(path: str | os.PathLike) -> dict[str, Part]:
@@ -120,7 +120,7 @@ def load(path: str | os.PathLike) -> dict[str, Part]:
     except SafetensorError as error:
         if looks_like_pickle(path):
             raise CheckpointError(
-                f"{path}: looks like a PyTorch pickle, which could run code; a safetensors file was expected: python -m training.convert {path.name} {path.stem}.safetensors"
+                f"{path}: looks like a PyTorch pickle, which could run code; a safetensors file was expected: python convert.py {path.name} {path.stem}.safetensors"
             ) from error
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); download it again") from error
     if "asuka" in metadata:

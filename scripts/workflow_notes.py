@@ -137,7 +137,7 @@ You make the second one yourself, once. Download diffusion_pytorch_model.bin fro
 Then, in custom_nodes/asuka-inpaint, with ComfyUI's Python:
 
 ```
-python -m training.convert diffusion_pytorch_model.bin ../../models/asuka/asymmetric-vqgan-x1.5.safetensors
+python convert.py diffusion_pytorch_model.bin ../../models/asuka/asymmetric-vqgan-x1.5.safetensors
 ```
 
 Do not load it with *Load VAE*: that node takes such files without a word and drops what makes them mask-aware.
@@ -161,7 +161,7 @@ You make the last one yourself, once. Download everything in \
 custom_nodes/asuka-inpaint, with ComfyUI's Python:
 
 ```
-python -m training.convert FOLDER ../../models/asuka/asuka-flux-fill.safetensors
+python convert.py FOLDER ../../models/asuka/asuka-flux-fill.safetensors
 ```
 
 ### Use

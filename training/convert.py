@@ -1,6 +1,6 @@
 """Bring published weights into the one file format that Load ASUKA reads; several networks join into one file.
 
-python -m training.convert SRC [SRC ...] DST
+python convert.py SRC [SRC ...] DST    (or python -m training.convert)
 """
 
 import argparse
@@ -44,6 +44,8 @@ HARMLESS = [  # options, PyTorch Lightning's bookkeeping, learning rates that nu
 
 def read_pickle(path: Path) -> Tensor | dict[str, Tensor]:
     """The weights in a PyTorch pickle. Nothing in it is executed: CheckpointError for one that asks for more."""
+    if torch.__version__ < "2.6":  # it compares as a version
+        raise CheckpointError(f"{path}: torch {torch.__version__} cannot read it safely; 2.6 or newer is needed")
     try:
         with torch.serialization.safe_globals(HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -145,7 +147,6 @@ def convert(sources: list[Path], destination: Path, dtype: torch.dtype | None = 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m training.convert",
         description="Convert published weights (.pth, .ckpt, .pt, .bin, diffusers and Hugging Face folders) for Load ASUKA.",
     )
     parser.add_argument("src", type=Path, nargs="+", help="files, or folders whose weight files belong together")

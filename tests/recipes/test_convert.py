@@ -241,11 +241,12 @@ def test_two_files_for_one_part_are_refused(release, tmp_path):
 
 
 def test_command_line(release, tmp_path):
+    """As the Python of ComfyUI's portable version runs it: from anywhere, with no folder of ours on its path."""
     folder, _ = release
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "training.convert", *map(str, arguments)]
-        return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-I", str(Path(__file__).parents[2] / "convert.py"), *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     files = [folder / "mae_300.pth", folder / "asuka_decoder.ckpt"]
     done = run(*files, tmp_path / "out.safetensors")
