@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from .masking import fill_hole, reduce_mask
 
+QUERIES = 4096  # at a time: without a fused kernel, as on MPS, all scores of a large picture would not fit
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -68,7 +70,8 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
         q, k, v = (conv(h).flatten(2).transpose(1, 2).unsqueeze(1).contiguous() for conv in (self.q, self.k, self.v))
-        h = F.scaled_dot_product_attention(q, k, v)  # (B, 1, H * W, C)
+        parts = [F.scaled_dot_product_attention(part, k, v) for part in q.split(QUERIES, dim=2)]
+        h = torch.cat(parts, dim=2)  # (B, 1, H * W, C)
         return x + self.proj_out(h.squeeze(1).transpose(1, 2).view_as(x))
 
 

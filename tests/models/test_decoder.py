@@ -143,3 +143,11 @@ def test_parameter_counts_are_the_published_ones():
         for config, millions in ((DecoderConfig(), 75.48 - 15.21), (LARGE, 194.35 - 34.21), (LARGE2, 432.79 - 60.82)):
             decoder = HarmonizingDecoder(replace(config, post_quant_conv=False))
             assert sum(p.numel() for p in decoder.parameters()) / 1e6 == pytest.approx(millions, abs=0.02)
+
+
+def test_attention_in_parts_is_attention(monkeypatch):
+    decoder, inputs = random_decoder(), random_inputs(TINY)
+    with torch.no_grad():
+        whole = decoder(*inputs)
+        monkeypatch.setattr("asuka_modules.decoder.QUERIES", 7)
+        torch.testing.assert_close(decoder(*inputs), whole)
