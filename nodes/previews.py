@@ -2,7 +2,6 @@
 
 from comfy.cli_args import LatentPreviewMethod, args
 from comfy.utils import ProgressBar
-from latent_preview import MAX_PREVIEW_RESOLUTION
 from PIL import Image
 from torch import Tensor
 
@@ -12,5 +11,5 @@ def advance(progress: ProgressBar, picture: Tensor) -> None:
     preview = None
     if args.preview_method is not LatentPreviewMethod.NoPreviews:
         pixels = (picture.detach().clamp(0, 1) * 255).byte().movedim(0, -1).cpu().numpy()
-        preview = "JPEG", Image.fromarray(pixels), MAX_PREVIEW_RESOLUTION
+        preview = "JPEG", Image.fromarray(pixels), args.preview_size
     progress.update_absolute(progress.current + 1, preview=preview)
