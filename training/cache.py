@@ -63,11 +63,15 @@ class Cached:
     """The first `count` samples of a cache, mapped from disk. Raises FileNotFoundError where some are missing."""
 
     def __init__(self, folder: str | Path, count: int):
-        self.count = count
+        self.folder, self.count = folder, count
         paths = [Path(folder, f"{start:07d}.safetensors") for start in range(0, count, SHARD)]
         if missing := [path for path in paths if not path.exists()]:
             raise FileNotFoundError(f"{missing[0]} is missing; several machines need a disk that they share")
         self.shards = [load_file(path) for path in paths]
+
+    def __reduce__(self) -> tuple:
+        """For workers that are spawned: they map the files anew."""
+        return Cached, (self.folder, self.count)
 
     def __len__(self) -> int:
         return self.count

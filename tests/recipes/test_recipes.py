@@ -1,6 +1,7 @@
 """Every recipe takes its steps, trains what it should and leaves the rest alone."""
 
 import csv
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderTiny
+from safetensors.torch import save_file
 from tiny import TINY_MAE, run_config
 
 from asuka_modules import checkpoints
@@ -165,6 +167,17 @@ def test_more_latents_are_added_to_those_that_are_there(photos, masks, tmp_path)
     assert sum(computed) == 2 * (3 + 5)  # photos and masked photos; nothing a third time
     with pytest.raises(FileNotFoundError, match=r"0000512.safetensors is missing; several machines need a disk"):
         Cached(latents.out, 513)
+
+
+def test_cache_travels_to_spawned_workers_as_its_paths(tmp_path):
+    rows = torch.arange(600.0).unsqueeze(1).expand(600, 1000).contiguous()
+    for start in (0, 512):
+        save_file({"x": rows[start : start + 512].contiguous()}, tmp_path / f"{start:07d}.safetensors")
+    sent = pickle.dumps(Cached(tmp_path, 600))
+    assert len(sent) < 1000
+    received = pickle.loads(sent)
+    assert len(received) == 600
+    assert torch.equal(received[599]["x"], rows[599])
 
 
 def test_latents_of_another_autoencoder_or_other_photos_are_refused(photos, masks, tmp_path):
