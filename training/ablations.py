@@ -7,6 +7,7 @@ decoder-*.yaml (after start-decoder.yaml, which all of them go on from). Finishe
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from . import align, config, decoder, mae
@@ -42,7 +43,7 @@ def before(name: str) -> set[str]:
 def overrides(kind: str, photos: list[str], masks: str) -> list[str]:
     """Where a recipe of this kind finds its photos and masks."""
     prefix = "latents." if kind == "align" else ""
-    return [f"{prefix}data.folders=[{', '.join(photos)}]", f"{prefix}masks.objects={masks}"]
+    return [f"{prefix}data.folders={json.dumps(photos)}", f"{prefix}masks.objects={json.dumps(masks)}"]
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def position(items: list, key: str, override: str) -> int:
 
 
 def load(path: Path) -> dict:
-    values = parse(path.read_text(), str(path)) or {}
+    values = parse(path.read_text(encoding="utf-8"), str(path)) or {}
     if isinstance(values, dict) and "extends" in values:
         values = merge(load(path.parent / values.pop("extends")), values)
     return values

@@ -31,7 +31,7 @@ def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str
     runs = {name: read_run(path) for name, path in parts.items()}
     trained = {f"{name} training": json.dumps(run) for name, run in runs.items() if run}
     checkpoints.save(out, networks, info | trained, dtype)
-    out.with_suffix(".md").write_text(card(out.stem, parts, info))
+    out.with_suffix(".md").write_text(card(out.stem, parts, info), encoding="utf-8")
 
 
 def main() -> None:

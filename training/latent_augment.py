@@ -81,7 +81,8 @@ def run(recipe: LatentAugmentRecipe) -> Path:
             image = augment(base, image, timestep, noise)
         image = F.interpolate(image.float(), (h, w), mode="bicubic", antialias=True)
         temporary = out / f"{state.process_index}.tmp.jpg"
-        cv2.imwrite(str(temporary), cv2.cvtColor(to_uint8(image[0]), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        picture = cv2.cvtColor(to_uint8(image[0]), cv2.COLOR_RGB2BGR)
+        temporary.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
         temporary.replace(target)
     state.wait_for_everyone()
     return out

@@ -6,6 +6,7 @@ Finished stages are kept and an interrupted one continues, so the command can be
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -28,10 +29,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"), help="where the weights go (default: %(default)s)")
     arguments = parser.parse_args()
 
-    photos = f"[{', '.join(arguments.photos)}]"
+    photos, masks = json.dumps(arguments.photos), json.dumps(arguments.masks)  # which is YAML, too
     crops = {f"autoencoder.{i}.data.folders": photos for i in (0, 1)}
-    latents = {"latents.data.folders": photos, "latents.masks.objects": arguments.masks}
-    views = {"data.folders": photos, "masks.objects": arguments.masks}
+    latents = {"latents.data.folders": photos, "latents.masks.objects": masks}
+    views = {"data.folders": photos, "masks.objects": masks}
     stages = [
         ("base", base.BaseRecipe, base.train, crops | latents),
         ("mae", mae.MAERecipe, mae.train, views),

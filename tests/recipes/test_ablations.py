@@ -123,3 +123,13 @@ def test_pretraining_hides_random_patches_alone(masks):
     HoleSampler(MaskConfig(objects=str(masks)), 16, holes=False)(sample, np.random.default_rng(0), 0)
     assert not sample["mask"].any()
     assert sample["hidden"].sum() == 192
+
+
+def test_folders_of_any_name(tmp_path):
+    """Names that mean something in YAML stay names."""
+    photos, masks = ["C:\\photos, mine", "[b] #1"], "d: e"
+    recipe = config.read(
+        ablations.RECIPES["mae"][0], CONFIGS / "mae-pretrained.yaml", ablations.overrides("mae", photos, masks)
+    )
+    assert list(recipe.data.folders) == photos
+    assert recipe.masks.objects == masks

@@ -206,7 +206,7 @@ def test_unknown_generators_are_named():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--preview", "none/masks.png"], "none/masks.png; is its folder there?"),
+        (["--preview", "none/masks.png"], "No such file or directory"),
         (["--preview", "masks.png", "--objects", "none"], "none: no mask pictures"),
     ],
 )

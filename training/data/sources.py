@@ -49,7 +49,7 @@ def find_photos(locations: tuple[str, ...]) -> list[Path]:
     for location in locations:
         path = Path(location)
         if path.suffix == ".txt":
-            found = [Path(line) for line in path.read_text().split("\n") if line]
+            found = [Path(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         else:
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not found:

@@ -125,7 +125,7 @@ def choose(recipe: MisatoRecipe, extract: Callable[[Sequence[Path]], np.ndarray]
                 {
                     "name": f"{number:04d}",
                     "domain": domain,
-                    "file": str(file.relative_to(folder)),
+                    "file": file.relative_to(folder).as_posix(),
                     "sha256": hashes[member],
                     "crop": crop_box(photo),  # left, top, side
                     "mask_seed": [recipe.seed, number],

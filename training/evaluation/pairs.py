@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data import find_photos, read_photo
 from ..masks import MaskConfig, Mixture
+from ..masks.objects import read_grey
 
 DOMAINS = ("outdoor", "indoor", "building", "background")  # of MISATO, in this order
 PER_DOMAIN = 500  # pairs
@@ -72,7 +73,7 @@ class Misato(Sequence):
         file = self.files[i]
         mask = self.folder / "mask" / (f"00{file.name}" if self.size == 1024 else file.name)
         return check(
-            Pair(file.stem, DOMAINS[int(file.stem) // PER_DOMAIN], read_picture(file), read_mask(mask)), self.size
+            Pair(file.stem, DOMAINS[int(file.stem) // PER_DOMAIN], read_picture(file), read_grey(mask)), self.size
         )
 
 
@@ -101,7 +102,7 @@ class Photos(Sequence):
         if self.mixture:
             mask = draw_mask(self.mixture, config, np.random.default_rng([config.seed, i]))
         else:
-            mask = read_mask(Path(config.mask_folder, f"{file.stem}.png"))
+            mask = read_grey(Path(config.mask_folder, f"{file.stem}.png"))
         return check(Pair(file.stem, "photos", image, mask), config.size)
 
 
@@ -124,14 +125,6 @@ def read_picture(path: Path) -> np.ndarray:
     if photo is None:
         raise OSError(f"{path}: not a readable picture")
     return photo
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """(H, W) uint8, as soft as it is. Raises FileNotFoundError."""
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise FileNotFoundError(f"{path}: no readable mask there")
-    return mask
 
 
 def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:

@@ -23,17 +23,17 @@ EXAMPLES = 4  # photos on the sheet
 def write_report(out: Path, results: dict, images: list[dict], shown: Sequence[Pair]) -> None:
     """Writes results.md, plots/, index.html and examples.jpg."""
     markdown = table(results)
-    (out / "results.md").write_text(markdown)
+    (out / "results.md").write_text(markdown, encoding="utf-8")
     plots = write_plots(out / "plots", images)
     sections = [exhibit(out, pair, list(results["methods"])) for pair in shown]
-    page = PAGE.read_text()
+    page = PAGE.read_text(encoding="utf-8")
     for name, text in {
         "table": html_table(markdown),
         "plots": "".join(f'<img src="plots/{escape(plot)}">' for plot in plots),
         "sections": "".join(sections),
     }.items():
         page = page.replace(f"<!-- {name} -->", text)
-    (out / "index.html").write_text(page)
+    (out / "index.html").write_text(page, encoding="utf-8")
     write_examples(out, list(results["methods"]), shown[:EXAMPLES])
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ..config import ConfigError
 from . import IRREGULAR, MaskConfig, Mixture
@@ -51,8 +52,10 @@ def main() -> None:
             "objects": [mixture.objects(rng, 256) for _ in range(count)],
             "mixture": [mixture(rng) for _ in range(count)],
         }
-    if not cv2.imwrite(str(arguments.preview), contact_sheet(rows)):
-        parser.error(f"could not write {arguments.preview}; is its folder there?")
+    try:
+        Image.fromarray(contact_sheet(rows)).save(arguments.preview)
+    except (OSError, ValueError) as error:  # no such folder, no such kind of picture
+        parser.error(f"could not write {arguments.preview}: {error}")
 
 
 if __name__ == "__main__":

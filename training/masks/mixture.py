@@ -108,7 +108,7 @@ class ReadyMade:
     def __init__(self, source: str, size: int):
         path = Path(source)
         self.files = (
-            [Path(line) for line in path.read_text().split("\n") if line]
+            [Path(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
             if path.suffix == ".txt"
             else MaskFolder(path).files
         )

@@ -110,10 +110,16 @@ def decode_runs(segmentation: dict) -> np.ndarray:
 
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) uint8 in {0, 1}, 1 where the picture is brighter than half. Raises OSError for an unreadable file."""
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    return (read_grey(path) > 127).astype(np.uint8)
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """(H, W) uint8. Raises OSError for an unreadable file."""
+    data = np.frombuffer(path.read_bytes(), np.uint8)  # on Windows cv2.imread knows not every name
+    picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
     if picture is None:
         raise OSError(f"{path}: not a readable picture")
-    return (picture > 127).astype(np.uint8)
+    return picture
 
 
 def crop(mask: np.ndarray) -> np.ndarray:
