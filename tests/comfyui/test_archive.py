@@ -11,7 +11,7 @@ from PIL import Image
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RAW = "https://raw.githubusercontent.com/asuka-inpaint/ComfyUI-ASUKA/main/"
 NEEDED = {"asuka_modules", "docs", "locales", "nodes", "subgraphs", "training", "web", "workflows"}
-AT_TOP = {"__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "CHANGELOG.md"}
+AT_TOP = {"__init__.py", "convert.py", "pyproject.toml", "requirements.txt", "LICENSE", "CHANGELOG.md"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 
