@@ -259,7 +259,8 @@ def test_weights_load_where_layers_begin_without(extension, monkeypatch):
     import comfy.ops
 
     monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
-    assert comfy.ops.manual_cast.Linear(2, 2).weight is None
+    if comfy.ops.manual_cast.Linear(2, 2).weight is not None:
+        pytest.skip("this ComfyUI's layers begin with weights")
     checkpoints = sys.modules["asuka_extension.asuka_modules.checkpoints"]
     for name, part in checkpoints.load(ROOT / "demo" / "asuka-miniature.safetensors").items():
         found, expected = (part.build(operations).state_dict() for operations in (comfy.ops.manual_cast, torch.nn))
