@@ -67,7 +67,7 @@ class ComfyUI:
 
     def picture(self, graph: dict, node: str) -> np.ndarray:
         """Runs a graph in API format and returns the picture (H, W, 3) uint8 that one of its nodes shows."""
-        # ComfyUI before 0.24 tells none but clients what a node had shown whose output it kept.
+        # ComfyUI up to 0.24 tells none but clients what a node had shown whose output it kept.
         asked = {"prompt": graph, "client_id": "asuka"}
         prompt_id = self.request("POST", "/prompt", json=asked).json()["prompt_id"]
         while not (entry := self.finished(prompt_id)):
