@@ -63,10 +63,10 @@ def test_mask_of_specks_alone_names_the_remedy(clean):
 
 
 def test_distances_are_exact_to_the_limit_and_can_be_cancelled(clean):
-    """On a picture of several strips, with a hole in the first and at the border of two."""
+    """On a picture of several strips, holes at their first and last rows."""
     distance_to = sys.modules["asuka_extension.nodes.distance"].distance_to
     hole = np.zeros((1600, 40), bool)
-    hole[3, 5] = hole[511:513, 20] = hole[1590, 0] = True
+    hole[3, 5] = hole[511, 20] = hole[1024, 9] = hole[1590, 0] = True
     for limit in (0.5, 7.0, 30.2, 700.0):
         expected, found = ndimage.distance_transform_edt(~hole), distance_to(hole, limit)
         assert np.array_equal(found <= limit, expected <= limit)
