@@ -73,6 +73,12 @@ def test_psnr_is_the_definition(pair):
     assert psnr(original, original) == pytest.approx(70)
 
 
+def test_perfect_hole_has_70_db(pair):
+    result, original, mask = pair
+    pasted = np.where(mask[..., None] > 127, original, result)
+    assert measure([pasted], original, mask, Networks())["hole_psnr"] == pytest.approx(70, abs=1e-4)
+
+
 def test_ssim_is_a_uniform_seven_by_seven_window_with_sample_covariance(pair):
     result, original, _ = pair
     weight = torch.tensor([0.2989, 0.587, 0.114], dtype=torch.float64)
