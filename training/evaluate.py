@@ -9,7 +9,6 @@
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from .evaluation.benchmark import Benchmark
 from .evaluation.comfyui import ComfyUIError
 from .evaluation.hashes import sha256
 from .evaluation.pairs import read_picture
+from .evaluation.records import dumps, loads
 from .frozen import load_frozen
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
@@ -161,7 +161,7 @@ def run(recipe: EvaluateRecipe) -> dict:
         raise ValueError(f"{recipe.photos} has {len(photos)} photos, fewer than count, {recipe.count}")
     order = np.random.default_rng(recipe.seed).permutation(len(photos))[: recipe.count]
     log = out / "images.jsonl"
-    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = [loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     if any(row["photo"] != photos[index].name for row, index in zip(done, order, strict=False)):
         raise ConfigError(f"{out} is of other photos than are in {recipe.photos} now; remove it, or choose another out")
     methods, mixture, examples = None, Mixture(recipe.masks), []
@@ -177,10 +177,10 @@ def run(recipe: EvaluateRecipe) -> dict:
         if i >= len(done):
             done.append({"photo": photos[index].name, **{name: measure(case, r) for name, r in results.items()}})
             with log.open("a") as file:
-                file.write(json.dumps(done[-1]) + "\n")
+                file.write(dumps(done[-1]) + "\n")
     save_rows(out / "examples.png", [torch.cat(row) for row in zip(*examples, strict=True)])
     summary = summarize(done[: recipe.count])
-    (out / "results.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (out / "results.json").write_text(dumps(summary, indent=2) + "\n")
     (out / "results.md").write_text(table(summary, recipe))
     return summary
 

@@ -29,6 +29,7 @@ from .networks import NETWORKS, Perceptual
 from .pairs import Pair, PairsConfig, open_pairs, read_picture
 from .pixels import composite
 from .protocols import PROTOCOLS, Networks, measure, measure_set
+from .records import dumps, without_nan
 from .report import write_report
 
 NOTE = "question"  # of a picture's file
@@ -71,9 +72,9 @@ def run(recipe: Benchmark) -> dict:
         answer(together, pairs, recipe, out)
     images = measure_pairs(methods, pairs, recipe, networks, out)
     sets = score_sets(methods, pairs, images, recipe, networks, out)
-    results = summarize(methods, images, sets, recipe, networks)
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (out / "images.jsonl").write_text("".join(json.dumps(image) + "\n" for image in images))
+    results = without_nan(summarize(methods, images, sets, recipe, networks))
+    (out / "results.json").write_text(dumps(results, indent=2) + "\n")
+    (out / "images.jsonl").write_text("".join(dumps(image) + "\n" for image in images))
     write_report(out, results, images, [pairs[i] for i in range(min(recipe.pictures, len(pairs)))])
     return results
 

@@ -1,6 +1,5 @@
 """Is one method better than another on the same holes? Paired differences with bootstrap intervals."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from tqdm.auto import tqdm
 from ..metrics import paired_bootstrap
 from .distributions import frechet_distance
 from .protocols import LABELS, METRICS
+from .records import loads
 
 
 def read_images(out: Path) -> list[dict]:
@@ -16,7 +16,7 @@ def read_images(out: Path) -> list[dict]:
     path = out / "images.jsonl"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; run the benchmark first")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [loads(line) for line in path.read_text().splitlines()]
 
 
 def paired(images: list[dict], metric: str, *methods: str) -> list[np.ndarray]:

@@ -104,7 +104,7 @@ def write_plots(folder: Path, images: list[dict]) -> list[str]:
     folder.mkdir(exist_ok=True)
     names = []
     for metric, (unit, more) in METRICS.items():
-        methods = [name for name in images[0]["methods"] if metric in images[0]["methods"][name]]
+        methods = [name for name in images[0]["methods"] if len(paired(images, metric, name)[0])]
         if not methods:
             continue
         intervals = np.array(

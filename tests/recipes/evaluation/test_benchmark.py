@@ -90,6 +90,26 @@ def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
     assert f"no method 'nothing' in {bench.out}, only off by 8, off by 2" in capsys.readouterr().err
 
 
+def refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize("whole", [1, COUNT])
+def test_masks_without_an_outline_have_null_in_valid_json(bench, monkeypatch, capsys, whole):
+    for i in range(whole):
+        Image.new("L", (SIZE, SIZE), 255).save(bench.folder / "masks" / f"{i}.png")
+    command(bench, monkeypatch)
+    images = [json.loads(line, parse_constant=refuse) for line in (bench.out / "images.jsonl").read_text().splitlines()]
+    grads = [image["methods"]["off by 8"]["grad"] for image in images]
+    assert grads.count(None) == whole
+    results = json.loads((bench.out / "results.json").read_text(), parse_constant=refuse)
+    mean = results["methods"]["off by 8"]["means"]["grad"]
+    assert mean == (pytest.approx(32, rel=0.02) if whole == 1 else None)
+    assert ("grad" in {path.stem for path in (bench.out / "plots").iterdir()}) == (whole == 1)
+    command(bench, monkeypatch, "--compare", "off by 8", "off by 2")
+    assert ("| grad (grey levels) |" in capsys.readouterr().out) == (whole == 1)
+
+
 def test_sheet_has_every_picture_in_its_cell():
     rows = [[np.full((8, 8, 3), 50 * row + 10 * column, np.uint8) for column in range(3)] for row in range(2)]
     found = np.asarray(sheet(["a", "b", "c"], rows))
