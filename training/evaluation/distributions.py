@@ -30,6 +30,7 @@ class IDS:
     mistaken: np.ndarray | None = None  # (N,) share of a pair's two pictures that the SVM takes for the other kind
     preferred: np.ndarray | None = None  # (N,) whether it takes the result for more real than its original
     reason: str | None = None
+    warning: str | None = None  # what the numbers are worth
 
 
 def inception_discriminative_score(fake: np.ndarray, real: np.ndarray, components: int | None = None) -> IDS:
@@ -37,7 +38,7 @@ def inception_discriminative_score(fake: np.ndarray, real: np.ndarray, component
     result for more real than its own original (P-IDS). `components`: reduce the features to that many by PCA first.
 
     Any labels of up to dimensions + 1 samples can be told apart, and most labels of up to twice as many (Cover, 1965):
-    sets of up to so many that the SVM separates without a mistake get a reason instead of zeros.
+    sets of up to so many that the SVM separates without a mistake get a reason instead of zeros, and others a warning.
     """
     samples = np.concatenate([real, fake]).astype(np.float64)
     dim = min(components or samples.shape[1], samples.shape[1])
@@ -52,7 +53,9 @@ def inception_discriminative_score(fake: np.ndarray, real: np.ndarray, component
     labels = np.repeat([1, 0], [len(real), len(fake)])
     svm = LinearSVC(dual=False, C=1).fit(samples, labels)
     mistaken = (svm.predict(samples) != labels).reshape(2, -1).mean(0)
-    if not mistaken.any() and len(samples) <= 2 * (dim + 1):
+    few = len(fake) < dim + 2
+    if few and not mistaken.any():
         return separable
     real_score, fake_score = svm.decision_function(samples).reshape(2, -1)
-    return IDS(dim, mistaken, fake_score > real_score)
+    warning = f"{len(fake)} pairs in {dim} dimensions: an SVM nearly tells any two sets of so few apart; compare at equal numbers only"
+    return IDS(dim, mistaken, fake_score > real_score, warning=warning if few else None)

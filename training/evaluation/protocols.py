@@ -90,7 +90,12 @@ def measure_set(fake: np.ndarray, real: np.ndarray, size: int, protocol: Protoco
     """From the features of one seed's composites, `size` pixels wide, and of their originals: FID with what the IDS saw;
     and U-IDS and P-IDS pair by pair, {name: (N,)}, if there are any."""
     ids = inception_discriminative_score(fake, real, size if protocol.reduce else None)
-    scores = {"fid": frechet_distance(fake, real), "components": ids.components, "reason": ids.reason}
+    scores = {
+        "fid": frechet_distance(fake, real),
+        "components": ids.components,
+        "reason": ids.reason,
+        "warning": ids.warning,
+    }
     return scores, {} if ids.reason else {"u": ids.mistaken, "p": ids.preferred}
 
 

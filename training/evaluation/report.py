@@ -58,8 +58,14 @@ def table(results: dict) -> str:
     if any(name in PAPER for name in found):
         other = "" if results["recipe"]["pairs"]["misato"] else "; other photos and another model than here"
         lines += ["", f"In brackets the paper's numbers: MISATO at 512 pixels, SD-1.5{other}."]
-    reasons = {s["reason"] for method in results["methods"].values() for s in method["sets"] if s["reason"]}
-    return "\n".join(lines + ["", *(f"No U-IDS and P-IDS: {reason}." for reason in sorted(reasons))]).rstrip() + "\n"
+    return "\n".join(lines + ["", *remarks(results)]).rstrip() + "\n"
+
+
+def remarks(results: dict) -> list[str]:
+    """Why there are no U-IDS and P-IDS, or what they are worth."""
+    sets = [s for method in results["methods"].values() for s in method["sets"]]
+    kinds = {"reason": "No U-IDS and P-IDS", "warning": "U-IDS and P-IDS"}
+    return [f"{about}: {text}." for kind, about in kinds.items() for text in sorted({s[kind] for s in sets if s[kind]})]
 
 
 def how(results: dict) -> str:

@@ -222,7 +222,10 @@ def test_results_of_another_size_are_named(bench, monkeypatch, capsys):
 
 
 def test_table_has_the_papers_numbers_beside_ours():
-    method = {"means": {"lpips": 0.2, "psnr": 20.0}, "sets": [{"fid": 10.0, "components": 9, "reason": "too few"}]}
+    method = {
+        "means": {"lpips": 0.2, "psnr": 20.0},
+        "sets": [{"fid": 10.0, "components": 9, "reason": "too few", "warning": "few"}],
+    }
     recipe = {"pairs": {"size": 512, "misato": None}, "seeds": 1, "methods": []}
     results = {
         "protocol": "asuka",
@@ -235,7 +238,7 @@ def test_table_has_the_papers_numbers_beside_ours():
     text = table(results | {"methods": {"ASUKA": method, "mine": method}})
     assert "| ASUKA | 10.000 (11.460) | 20.000 | 0.200 (0.150) |" in text
     assert "| mine | 10.000 | 20.000 | 0.200 |" in text
-    assert text.endswith("No U-IDS and P-IDS: too few.\n")
+    assert text.endswith("No U-IDS and P-IDS: too few.\nU-IDS and P-IDS: few.\n")
 
 
 def test_differences_are_paired(tmp_path):

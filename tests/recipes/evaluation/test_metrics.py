@@ -185,10 +185,22 @@ def test_ids_of_too_few_pictures_get_a_reason_instead_of_zero(rng, components, c
     assert ours.reason.endswith(f"; at least {dim + 2} are needed")
 
 
+@pytest.mark.parametrize("count", [35, 61, 62])
+def test_ids_of_few_pictures_come_with_a_warning(rng, count):
+    """Two sets of one distribution: with many pairs the SVM would take half for the other kind."""
+    fake, real = rng.normal(0, 0.1, (2, count, 60))
+    ours = inception_discriminative_score(fake, real)
+    assert ours.reason is None
+    assert 0 < ours.mistaken.mean() < 0.25
+    few = f"{count} pairs in 60 dimensions: an SVM nearly tells any two sets of so few apart; compare at equal numbers only"
+    assert ours.warning == (few if count < 62 else None)
+    assert measure_set(fake, real, 60, PROTOCOLS["comod"])[0]["warning"] == ours.warning
+
+
 def test_ids_of_enough_pictures_that_differ_are_zero(rng):
     fake, real = features(rng, 82, 80, 0.0)
     ours = inception_discriminative_score(fake + 10, real)
-    assert (ours.mistaken.mean(), ours.preferred.mean(), ours.reason) == (0, 0, None)
+    assert (ours.mistaken.mean(), ours.preferred.mean(), ours.reason, ours.warning) == (0, 0, None, None)
 
 
 @pytest.fixture
