@@ -26,7 +26,7 @@ from asuka_modules.decoder import HarmonizingDecoder
 from asuka_modules.mae import MAE, VIT_L
 from training import align, config, decoder, mae
 from training.base.unet import DescribedUNet
-from training.data import Photos
+from training.data import Photos, unpack
 from training.dry_run import GPUS
 from training.frozen import sd15_unet, sd15_vae
 from training.log import Log
@@ -49,7 +49,7 @@ def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str
     optimizer = torch.optim.AdamW(objective.trained.parameters(), lr=1e-5)
     loader = DataLoader(dataset, run.batch_size, sampler=range(10**6), num_workers=run.workers)
     batch = default_collate([dataset[i] for i in range(run.batch_size)])
-    batch = {key: value.to(accelerator.device) for key, value in batch.items()}
+    batch = unpack({key: value.to(accelerator.device) for key, value in batch.items()})
     model, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
     model.train()
 
@@ -78,11 +78,11 @@ def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str
 
         def looped() -> None:
             for i in range(STEPS):
-                values, grad_norm = step(next(batches))
+                values, grad_norm = step(unpack(next(batches)))
                 log.step(i + 1, [values], grad_norm, 1e-5)
 
         for _ in range(WARM_UP):
-            step(next(batches))
+            step(unpack(next(batches)))
         rates: dict[str, list[float]] = {"bare step": [], "with data and log": []}
         for _ in range(3):  # interleaved, for a machine that does other things too
             rates["with data and log"].append(timed(looped))

@@ -19,7 +19,7 @@ from asuka_modules.masking import fill_hole, reduce_mask
 
 from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fixed
 from .config import ConfigError, main, require_same
-from .data import DataConfig, Photos, held_out
+from .data import DataConfig, Photos, held_out, unpack
 from .frozen import load_frozen, load_vae
 from .latents import CELL
 from .ldm_names import vae_to_ldm
@@ -162,6 +162,7 @@ class Corruption:
         mask = torch.from_numpy(self.mixture(rng)).float()[None]
         if rng.random() < self.recipe.unconditional_share:
             mask = torch.ones_like(mask)
+        sample.update(unpack(sample))
         augmented = sample.pop("augmented", sample["image"])
         source = augmented if rng.random() < self.recipe.augmented_share else sample["image"]
         corrupted = jitter(source, self.recipe.jitter, rng)

@@ -14,7 +14,7 @@ from asuka_modules.masking import fill_hole, reduce_mask
 from .cache import Cached, build_cache
 from .claim import fingerprint
 from .config import require_same
-from .data import DataConfig, Photos
+from .data import DataConfig, Photos, unpack
 from .masks import MaskConfig, Mixture
 
 CELL = 8  # pixels of a latent cell
@@ -36,13 +36,13 @@ class LatentsConfig:
 
 
 class Holes:
-    """Adds the mixture's mask, (1, S, S), to a sample."""
+    """Adds the mixture's mask, (1, S, S) uint8, to a sample."""
 
     def __init__(self, masks: MaskConfig):
         self.mixture = Mixture(masks)
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
-        sample["mask"] = torch.from_numpy(self.mixture(rng)).float()[None]
+        sample["mask"] = torch.from_numpy(self.mixture(rng))[None] * 255
 
 
 def views(config: LatentsConfig) -> Photos:
@@ -61,7 +61,8 @@ def build_latents(
     """
 
     def compute(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        image, mask = batch["image"].to(device), batch["mask"].to(device)
+        pixels = unpack({key: batch[key].to(device) for key in ("image", "mask")})
+        image, mask = pixels["image"], pixels["mask"]
         cells = reduce_mask(mask, (mask.shape[-2] // CELL, mask.shape[-1] // CELL), "area")
         masked = fill_hole(image, F.interpolate(cells, scale_factor=CELL), 0.5)
         with torch.autocast(device.type, torch.bfloat16):

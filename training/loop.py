@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from . import dry_run
 from .checkpoint import Average, Averaged, load_checkpoint, save_checkpoint
 from .config import ConfigError
+from .data import unpack
 from .log import RUN_NOTE, Log
 
 REMEDY = "lower lr, or resume from the last checkpoint"
@@ -139,7 +140,7 @@ def fit(
         state["step"] = state["step"].cpu()  # prepare moves it along; on a GPU every step would wait for it
     model.train()
     if run.dry_run:
-        tell_dry_run(run, accelerator, model, next(iter(loader)))
+        tell_dry_run(run, accelerator, model, unpack(next(iter(loader))))
         return objective.trained
     out.mkdir(parents=True, exist_ok=True)
     log = Log(out, noted, accelerator.num_processes, start) if main else None
@@ -148,7 +149,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, run)
         with accelerator.accumulate(model):
-            loss, parts = model(batch)
+            loss, parts = model(unpack(batch))
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"{out}: loss is {loss.item()} at step {step}; {REMEDY}")
             accelerator.backward(loss)
@@ -228,7 +229,7 @@ def validate(run: RunConfig, objective: Objective, samples: Dataset, device: tor
     """Mean loss over the first `run.validation_batches` batches of `samples`, always the same ones."""
     size = run.batch_size // run.accumulate
     loader = DataLoader(samples, size, sampler=range(size * run.validation_batches), num_workers=run.workers)
-    losses = [objective({key: value.to(device) for key, value in batch.items()})[0] for batch in loader]
+    losses = [objective(unpack({key: value.to(device) for key, value in batch.items()}))[0] for batch in loader]
     return float(torch.stack(losses).mean())
 
 

@@ -74,9 +74,9 @@ class HoleSampler:
         self.mixture, self.grid, self.holes = Mixture(masks), grid, holes
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
-        mask = torch.from_numpy(self.mixture(rng)).float()[None] * self.holes
-        hidden = hidden_patches(mask[None], self.grid)[0].numpy()
-        sample["mask"] = mask
+        mask = torch.from_numpy(self.mixture(rng))[None] * self.holes
+        hidden = hidden_patches(mask[None].float(), self.grid)[0].numpy()
+        sample["mask"] = mask * 255
         sample["hidden"] = torch.from_numpy(top_up(hidden, rng))
 
 

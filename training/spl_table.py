@@ -15,7 +15,7 @@ from asuka_modules import checkpoints
 
 from . import metrics, plain_unet
 from .config import main, require_same
-from .data import DataConfig, Photos
+from .data import DataConfig, Photos, unpack
 from .latents import Holes
 from .masks import MaskConfig
 
@@ -47,7 +47,8 @@ def run(recipe: TableRecipe) -> dict:
     photos = Photos(DataConfig((recipe.photos,), recipe.size), recipe.seed, Holes(recipe.masks))
     values: dict[str, list[float]] = {name: [] for name in networks}
     for i in tqdm(range(recipe.count), desc="holes", dynamic_ncols=True):
-        image, mask = (photos[i][key][None].to(device) for key in ("image", "mask"))
+        sample = unpack(photos[i])
+        image, mask = (sample[key][None].to(device) for key in ("image", "mask"))
         for name, network in networks.items():
             filled, _ = network.to(device)(image, mask)
             values[name].append(float(metrics.hole_psnr(filled, image, mask)))

@@ -22,7 +22,7 @@ import torch
 from sklearn.utils import Bunch
 
 from training.config import ConfigError
-from training.data import DataConfig, Photos, decode_photo, find_photos, random_view, sources, twin_of
+from training.data import DataConfig, Photos, decode_photo, find_photos, random_view, sources, twin_of, unpack
 from training.data.sources import Shards, expand, open_source
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def test_tone_raises_a_view_to_one_power(photos):
     plain, toned = Photos(config, 0), Photos(replace(config, tone=0.7), 0)
     powers = []
     for i in range(8):
-        a, b = (dataset[i]["image"].flatten().sort().values for dataset in (plain, toned))
+        a, b = (unpack(dataset[i])["image"].flatten().sort().values for dataset in (plain, toned))
         middle = (a > 0.3) & (a < 0.8) & (b > 0.1)
         power = b[middle].log() / a[middle].log()
         powers.append(float(power.median()))
@@ -68,7 +68,7 @@ def test_every_photo_is_seen_once_an_epoch(photos):
     dataset = Photos(DataConfig(folders=(str(photos),), size=8), 0)
     dataset.read = lambda i: np.full((8, 8, 3), i, np.uint8)
     for epoch in range(3):
-        seen = sorted(round(float(dataset[4 * epoch + i]["image"][0, 0, 0]) * 255) for i in range(4))
+        seen = sorted(int(dataset[4 * epoch + i]["image"][0, 0, 0]) for i in range(4))
         assert seen == [0, 1, 2, 3]
 
 

@@ -13,7 +13,7 @@ from asuka_modules import checkpoints
 from asuka_modules.mae import MAE
 from training import config, mae
 from training.commit import commit
-from training.data import DataConfig, Photos
+from training.data import DataConfig, Photos, unpack
 from training.masks import MaskConfig
 
 
@@ -122,7 +122,8 @@ def test_mae_loss_does_not_depend_on_how_a_batch_is_split(photos, masks):
         samples = [dataset[i] for i in range(4)]
         with torch.no_grad():
             whole, first, second = (
-                objective(torch.utils.data.default_collate(part))[0] for part in (samples, samples[:1], samples[1:])
+                objective(unpack(torch.utils.data.default_collate(part)))[0]
+                for part in (samples, samples[:1], samples[1:])
             )
         torch.testing.assert_close(whole, (first + 3 * second) / 4)
 

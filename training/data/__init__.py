@@ -1,6 +1,6 @@
 """Photos -> training views. A sample is a function of (seed, index): workers, processes and resuming never change it."""
 
-from .photos import DataConfig, Photos, held_out, random_view
+from .photos import DataConfig, Photos, held_out, random_view, unpack
 from .sources import decode_photo, find_photos, open_source, read_photo, twin_of
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "random_view",
     "read_photo",
     "twin_of",
+    "unpack",
 ]

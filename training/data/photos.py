@@ -52,8 +52,8 @@ def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator)
 class Photos(Dataset):
     """Endless shuffled views of a set of photos; `extend` adds what a recipe needs beside the image.
 
-    Item i is {"image": (3, S, S) in [0, 1], ...}, with the same view of its latent-augmented twin as "augmented" if
-    there is one. Unreadable files are named and counted in the log and replaced by the next photo.
+    Item i is {"image": (3, S, S) uint8, ...}, with the same view of its latent-augmented twin as "augmented" if there is
+    one; `unpack` makes floats of a batch. Unreadable files are named and counted in the log and replaced by the next photo.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Photos(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
         view = random_view(self.photo(index), self.config, rng)
-        pictures = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1))).float().div_(255)
+        pictures = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))
         sample = dict(zip(("image", "augmented"), pictures.split(3), strict=False))
         self.extend(sample, rng, index)
         return sample
@@ -125,6 +125,11 @@ class Photos(Dataset):
         return np.concatenate([photo, twin], axis=2)  # one array, so that both get the same view
 
 
+def unpack(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Pictures and masks come from the data workers as bytes, a quarter of the memory: uint8 -> float32 in [0, 1]."""
+    return {key: value.float().div_(255) if value.dtype == torch.uint8 else value for key, value in batch.items()}
+
+
 def held_out(dataset: Dataset, count: int) -> dict[str, Tensor]:
-    """A fixed batch of samples that training never draws: indices far beyond any run's."""
-    return torch.utils.data.default_collate([dataset[2**40 + i] for i in range(count)])
+    """A fixed batch of samples that training never draws, unpacked: indices far beyond any run's."""
+    return unpack(torch.utils.data.default_collate([dataset[2**40 + i] for i in range(count)]))
