@@ -52,13 +52,12 @@ class FreeForm:
         radius = size * np.sqrt(2) / 8
         lengths = np.clip(rng.normal(radius, radius // 2, vertices), 0, 2 * radius)
         steps = np.stack([lengths * np.cos(angles), lengths * np.sin(angles)], axis=1)
-        points = np.empty((vertices + 1, 2), np.int32)
-        points[0] = rng.integers(0, size, 2)
-        for i in range(vertices):
-            points[i + 1] = np.clip(points[i] + steps[i], 0, size)
-        cv2.polylines(
-            mask, [points], False, 1, int(rng.uniform(12, 48)) - 1
-        )  # OpenCV's lines are a pixel wider, ends round
+        points = [rng.integers(0, size, 2).tolist()]
+        for dx, dy in steps.tolist():  # in plain Python: NumPy takes longer to begin with two numbers than to be done
+            x, y = points[-1]
+            points.append([int(min(max(x + dx, 0), size)), int(min(max(y + dy, 0), size))])
+        width = int(rng.uniform(12, 48)) - 1  # OpenCV's lines are a pixel wider, ends round
+        cv2.polylines(mask, [np.array(points, np.int32)], False, 1, width)
 
 
 FREE_FORM = {
