@@ -222,7 +222,7 @@ def summarize(
 
 def compare_methods(recipe: Benchmark, a: str, b: str) -> str:
     """How two methods of a finished run differ, as Markdown. Raises FileNotFoundError for a run that is not finished,
-    ValueError for a method that it does not have."""
+    ValueError for a method that it does not have, and for other pairs or features than it was measured with."""
     out = Path(recipe.out)
     images = read_images(out)
     known = images[0]["methods"]
@@ -232,14 +232,27 @@ def compare_methods(recipe: Benchmark, a: str, b: str) -> str:
     networks = load_networks(replace(recipe, lpips=False, clip=False), out)
     fid = None
     if networks.features:
-        pairs = open_pairs(recipe.pairs)
-        made = json.loads((out / "results.json").read_text())["methods"]
+        pairs, results = open_pairs(recipe.pairs), json.loads((out / "results.json").read_text())
+        require_run(out, results, images, pairs.names, networks.features.network.name)
+        counts = {name: results["methods"][name]["seeds"] for name in (a, b)}
         fakes = [
-            np.stack([set_features(name, seed, pairs, networks.features, out) for seed in range(made[name]["seeds"])])
+            np.stack([set_features(name, seed, pairs, networks.features, out) for seed in range(counts[name])])
             for name in (a, b)
         ]
         fid = fid_difference(*fakes, networks.features(pair.image for pair in pairs))
     return compare(images, a, b, fid)
+
+
+def require_run(out: Path, results: dict, images: list[dict], names: Sequence[str], features: str) -> None:
+    """Raises ValueError where a config's pairs or feature network are not those of the finished run."""
+    if features != results["features"]:
+        raise ValueError(
+            f"features is {features} but {out} was measured with {results['features'] or 'none'}; set features to that, or to none"
+        )
+    measured = [image["name"] for image in images]
+    if list(names) != measured:
+        found, expected = (f"{len(x)} pairs ({x[0]} to {x[-1]})" for x in (names, measured))
+        raise ValueError(f"pairs has {found} but {out} was measured on {expected}; set pairs to those, or run it again")
 
 
 def means(values) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A benchmark from a config file to the page, on finished results; no network but the random one."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -88,6 +89,24 @@ def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command(bench, monkeypatch, "--compare", "off by 8", "nothing")
     assert f"no method 'nothing' in {bench.out}, only off by 8, off by 2" in capsys.readouterr().err
+
+
+def test_comparing_needs_the_pairs_and_features_of_the_run(bench, monkeypatch, capsys):
+    bench.config["features"] = "random-vgg16"
+    command(bench, monkeypatch)
+    for change, message in (
+        ("pairs.count=4", rf"pairs has 4 pairs \(\d to \d\) but {bench.out} was measured on 6 pairs \(\d to \d\); set"),
+        ("pairs.seed=1", rf"pairs has 6 pairs \(\d to \d\) but {bench.out} was measured on 6 pairs"),
+        (
+            "features=efficientnet-lite0",
+            f"features is efficientnet-lite0 but {bench.out} was measured with random-vgg16; set features to that",
+        ),
+    ):
+        with pytest.raises(SystemExit):
+            command(bench, monkeypatch, "--set", change, "--compare", "off by 8", "off by 2")
+        assert re.search(message, capsys.readouterr().err)
+    command(bench, monkeypatch, "--set", "features=none", "--compare", "off by 8", "off by 2")
+    assert "PSNR" in capsys.readouterr().out
 
 
 def refuse(constant: str) -> None:
