@@ -81,8 +81,12 @@ def how(results: dict) -> str:
     )
     return (
         f"Protocol {results['protocol']}: {results['pairs']} pairs at {recipe['pairs']['size']} px ({domains}), "
-        f"{recipe['seeds']} seeds, {sampled}{seen}; composites; commit {results['commit'][:10]}.\n"
+        f"{recipe['seeds']} seeds, {sampled}{seen}; composites; measured at commit {short(results['commit'])}.\n"
     )
+
+
+def short(commit: str) -> str:
+    return commit[:10] + commit[40:]
 
 
 def cell(value: float | None, paper: float | None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from sklearn.utils import Bunch
 from spandrel.architectures.LaMa import LaMa
 
 from training import evaluate
+from training.commit import commit
 from training.evaluation import methods
 from training.evaluation.compare import compare, fid_difference, read_images
 from training.evaluation.distributions import frechet_distance
@@ -68,7 +70,7 @@ def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
         assert means["hole_psnr"] == pytest.approx(-10 * np.log10((offset / 255) ** 2 + 1e-7), abs=1e-4)
         assert means["grad"] == pytest.approx(4 * offset, rel=0.02)
     assert (results["protocol"], results["pairs"], results["domains"]) == ("asuka", COUNT, {"photos": COUNT})
-    assert len(results["commit"]) == 40
+    assert results["commit"] == commit()
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert len((bench.out / "images.jsonl").read_text().splitlines()) == COUNT
 
@@ -127,6 +129,24 @@ def test_masks_without_an_outline_have_null_in_valid_json(bench, monkeypatch, ca
     assert ("grad" in {path.stem for path in (bench.out / "plots").iterdir()}) == (whole == 1)
     command(bench, monkeypatch, "--compare", "off by 8", "off by 2")
     assert ("| grad (grey levels) |" in capsys.readouterr().out) == (whole == 1)
+
+
+def test_commit_tells_of_changed_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
+    assert commit() == "unknown"
+    (tmp_path / "file").write_text("a")
+    for arguments in (
+        ["init", "-q"],
+        ["add", "file"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"],
+    ):
+        subprocess.run(["git", *arguments], check=True)
+    (tmp_path / "untracked").touch()
+    clean = commit()
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    (tmp_path / "file").write_text("b")
+    assert commit() == f"{clean}-dirty"
 
 
 def test_sheet_has_every_picture_in_its_cell():
