@@ -139,7 +139,7 @@ def test_coco_instances_are_object_shapes(tmp_path):
         {"image_id": 1, "iscrowd": 1, "area": 900, "segmentation": {"counts": [], "size": [100, 100]}},
         {"image_id": 1, "iscrowd": 0, "area": 10, "segmentation": [square]},
         {"image_id": 1, "iscrowd": 0, "area": 9000, "segmentation": [square]},
-        {"image_id": 1, "iscrowd": 0, "area": 441, "segmentation": [square]},
+        {"image_id": 1, "area": 441, "segmentation": [square]},  # as some tools write it, without iscrowd
     ]
     path = tmp_path / "instances.json"
     path.write_text(json.dumps({"images": [{"id": 1, "width": 100, "height": 100}], "annotations": annotations}))

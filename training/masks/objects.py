@@ -62,7 +62,8 @@ class CocoInstances(Sequence):
         polygons = [
             [np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in outlines(annotation["segmentation"])]
             for annotation in coco["annotations"]
-            if not annotation["iscrowd"] and area[0] <= annotation["area"] / areas[annotation["image_id"]] <= area[1]
+            if not annotation.get("iscrowd")
+            and area[0] <= annotation["area"] / areas[annotation["image_id"]] <= area[1]
         ]
         polygons = [instance for instance in polygons if instance]
         if not polygons:
