@@ -1,6 +1,7 @@
 """Mask generators against the statistics measured on the published code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,27 @@ def test_coco_instances_are_object_shapes(tmp_path):
     assert 0 < mixture(np.random.default_rng(0)).mean() < 1
     with pytest.raises(ConfigError, match="no usable instance"):
         Mixture(MaskConfig(objects=str(path), coco_area=(0.95, 1.0)))
+
+
+def test_coco_annotations_are_read_once(tmp_path, monkeypatch):
+    """By a process, for all mixtures; with another area, or of a file that is written anew, others are."""
+    square = {"image_id": 1, "area": 441, "segmentation": [[60, 60, 80, 60, 80, 80, 60, 80]]}
+    path = tmp_path / "instances.json"
+
+    def write(annotations: list[dict]) -> None:
+        path.write_text(json.dumps({"images": [{"id": 1, "width": 100, "height": 100}], "annotations": annotations}))
+
+    def shapes(name: str, area: tuple[float, float] = (0.005, 0.5)) -> CocoInstances:
+        return Mixture(MaskConfig(objects=name, coco_area=area)).objects.shapes
+
+    write([square])
+    first = shapes(str(path))
+    monkeypatch.chdir(tmp_path)
+    assert shapes("instances.json") is first
+    assert shapes(str(path), (0.01, 0.5)) is not first
+    write([square, square])
+    os.utime(path, (0, 0))
+    assert len(shapes(str(path))) == 2
 
 
 def test_coco_instances_may_be_run_lengths(tmp_path):

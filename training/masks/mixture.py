@@ -11,7 +11,7 @@ import numpy as np
 from ..config import ConfigError
 from .freeform import FREE_FORM
 from .lama import LAMA
-from .objects import CocoInstances, MaskFolder, Objects, read_mask
+from .objects import MaskFolder, Objects, open_instances, read_mask
 from .regular import SIDES, complement_rectangle, rectangle
 
 Generator = Callable[[np.random.Generator, int], np.ndarray]  # (rng, size) -> (size, size) uint8 in {0, 1}
@@ -61,7 +61,7 @@ class Mixture:
         if self.ready:
             return
         coco = config.objects.endswith(".json")
-        shapes = CocoInstances(config.objects, config.coco_area) if coco else MaskFolder(config.objects)
+        shapes = open_instances(config.objects, config.coco_area) if coco else MaskFolder(config.objects)
         self.objects = Objects(shapes, config.object_sides, config.object_grow)
         sources = [[source[name] for name in config.irregular if name in source] for source in (LAMA, FREE_FORM)]
         self.irregular = [source for source in sources if source]
