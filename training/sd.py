@@ -1,5 +1,7 @@
 """The latent-diffusion stack that ASUKA is trained against: noise schedule, loss, sampling."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
@@ -68,7 +70,14 @@ class LatentDiffusion(nn.Module):
     ) -> Tensor:
         """The nine channels in SD inpainting's order: noisy latent, mask, masked-image latent."""
         model_input = torch.cat([noisy, mask, masked_latent], dim=1).to(self.unet.dtype)
-        return self.unet(model_input, timestep, context.to(model_input)).sample.float()
+        with self.own_precision():
+            return self.unet(model_input, timestep, context.to(model_input)).sample.float()
+
+    def own_precision(self) -> AbstractContextManager:
+        """A U-Net held in bf16 is left as it is: CUDA's autocast would put its norms into float32 and back, and keep a
+        third more of it for the backward pass."""
+        held = self.unet.dtype is torch.bfloat16
+        return torch.autocast(self.alpha_bar.device.type, enabled=False) if held else nullcontext()
 
     def estimate(
         self, latent: Tensor, noise: Tensor, timestep: Tensor, mask: Tensor, masked_latent: Tensor, context: Tensor
