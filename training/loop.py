@@ -112,7 +112,7 @@ def fit(
     accelerator = Accelerator(
         mixed_precision=run.precision,
         gradient_accumulation_steps=run.accumulate,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
         step_scheduler_with_optimizer=False,
     )
     if run.batch_size // run.accumulate % accelerator.num_processes:
@@ -121,8 +121,8 @@ def fit(
         )
     main, out = accelerator.is_main_process, Path(run.out)
     noted = asdict(run) | ({"recipe": asdict(recipe) | {"run": None}} if recipe else {})
-    if recipe and not run.dry_run:
-        require_recipe(out, noted["recipe"])
+    if not run.dry_run:
+        require_recipe(out, noted)
     optimizer = torch.optim.AdamW(decayed_or_not(objective.trained, run.weight_decay), lr=run.lr, betas=run.betas)
     average = Average(objective.trained, run.ema) if run.ema else None
     start = 0 if run.dry_run else load_checkpoint(out, objective.trained, optimizer, average)
@@ -134,6 +134,7 @@ def fit(
         sampler=range(start * run.batch_size, run.steps * run.batch_size),
         num_workers=run.workers,
         persistent_workers=run.workers > 0,
+        pin_memory=accelerator.device.type == "cuda",  # the next batch travels while the GPU works
     )
     model, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
     for state in optimizer.state.values():
@@ -150,16 +151,13 @@ def fit(
             group["lr"] = lr_at(step, run)
         with accelerator.accumulate(model):
             loss, parts = model(unpack(batch))
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"{out}: loss is {loss.item()} at step {step}; {REMEDY}")
+            values.append({"loss": loss.detach(), **parts})
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 grad_norm = accelerator.clip_grad_norm_(model.parameters(), run.max_grad_norm)
-                if not math.isfinite(grad_norm):
-                    raise FloatingPointError(f"{out}: the gradient is not finite at step {step}; {REMEDY}")
+                require_finite([part["loss"] for part in values], grad_norm, out, step)
             optimizer.step()
             optimizer.zero_grad()
-        values.append({"loss": loss.detach(), **parts})
         if not accelerator.sync_gradients:
             continue
         if average:
@@ -195,12 +193,23 @@ def fit(
     return objective.trained
 
 
-def require_recipe(out: Path, recipe: dict) -> None:
-    """Raises ConfigError where `out` holds checkpoints of another recipe. How long, how fast and how it is validated may
-    change under way."""
+def require_finite(losses: list[Tensor], grad_norm: Tensor, out: Path, step: int) -> None:
+    """Raises FloatingPointError, before weights are changed; waits for a GPU once a step."""
+    if math.isfinite(torch.stack([*losses, grad_norm.to(losses[0])]).sum()):
+        return
+    for loss in losses:
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"{out}: loss is {loss.item()} at step {step}; {REMEDY}")
+    raise FloatingPointError(f"{out}: the gradient is not finite at step {step}; {REMEDY}")
+
+
+def require_recipe(out: Path, noted: dict) -> None:
+    """Raises ConfigError where `out` holds checkpoints of another recipe, or of another batch size, on which it depends
+    what the next sample is. How long, how fast and how it is validated may change under way."""
     if not any(out.glob("step-*.pt")) or not (out / RUN_NOTE).exists():
         return
-    before, now = json.loads((out / RUN_NOTE).read_text()).get("recipe", {}), json.loads(json.dumps(recipe))
+    runs = json.loads((out / RUN_NOTE).read_text()), json.loads(json.dumps(noted))
+    before, now = ({**run.get("recipe", {}), "batch_size": run.get("batch_size")} for run in runs)
     changed = [key for key in now if key in before and key != "validation" and differs(before[key], now[key])]
     if changed:
         raise ConfigError(
