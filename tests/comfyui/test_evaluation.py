@@ -98,7 +98,9 @@ def test_whole_benchmark_runs_and_continues(server, runtime, tmp_path):
     results = benchmark.run(recipe)
     assert results["methods"]["ASUKA"]["means"].keys() >= {"psnr", "ssim", "grad", "seed_spread"}
     assert set(results["methods"]["ASUKA"]["weights"]) == {BASE, FILE}
-    assert results["versions"]["comfyui"] == server.get("/system_stats")["system"]["comfyui_version"]
+    version = server.get("/system_stats")["system"]["comfyui_version"]
+    assert results["versions"]["comfyui"] == version
+    assert results["methods"]["SD"]["made_by"] == {"commit": [results["commit"]], "comfyui": [version]}
     assert "2 seeds, 3 steps, no features" in (tmp_path / "out" / "results.md").read_text()
     pictures = sorted((tmp_path / "out" / "pictures").rglob("*.png"))
     assert [path.name for path in pictures] == ["0-0.png", "0-1.png", "1-0.png", "1-1.png"] * 2

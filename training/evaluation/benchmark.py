@@ -32,7 +32,7 @@ from .protocols import PROTOCOLS, Networks, measure, measure_set
 from .records import dumps, without_nan
 from .report import write_report
 
-NOTE = "question"  # of a picture's file
+NOTE = "question"  # of a picture's file, beside those of what made it
 LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "scikit-image", "lpips", "spandrel", "transformers")
 FAR = 1_000_000  # between the seeds of one picture, so that no two pictures share one
 
@@ -96,8 +96,8 @@ def seeds(method: Method, recipe: Benchmark) -> int:
     return recipe.seeds if method.uses_seed else 1
 
 
-def result_path(out: Path, method: str, pair: Pair, seed: int) -> Path:
-    return out / "pictures" / method / f"{pair.name}-{seed}.png"
+def result_path(out: Path, method: str, pair: str, seed: int) -> Path:
+    return out / "pictures" / method / f"{pair}-{seed}.png"
 
 
 def without_decoder(config: MethodConfig) -> Diffusion | str:
@@ -112,32 +112,37 @@ def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark,
 
     Raises ValueError for a picture of another size than the photo's.
     """
+    makers = {name: made_by(method) for name, method in methods.items()}
     for i, pair in enumerate(tqdm(pairs, desc=", ".join(methods), unit="photo", dynamic_ncols=True)):
         for seed in range(recipe.seeds):
             question = ask(pair.name, pair.image, pair.mask, recipe.seed + i + FAR * seed)
             for name, method in methods.items():
-                path = result_path(out, name, pair, seed)
-                if seed < seeds(method, recipe) and answered(path) != question.digest:
-                    save_answer(path, method(question), question, name)
+                path = result_path(out, name, pair.name, seed)
+                if seed < seeds(method, recipe) and (not path.exists() or noted(path, NOTE) != question.digest):
+                    save_answer(path, method(question), question, name, makers[name])
 
 
-def save_answer(path: Path, picture: np.ndarray, question: Question, name: str) -> None:
+def made_by(method: Method) -> dict[str, str]:
+    """What makes a method's pictures now, besides its weights."""
+    return {"commit": commit()} | ({"comfyui": method.server.version} if isinstance(method, Sampled) else {})
+
+
+def save_answer(path: Path, picture: np.ndarray, question: Question, name: str, makers: dict[str, str]) -> None:
     if picture.shape != question.image.shape:
         found, expected = (f"{w}x{h}" for h, w, _ in (picture.shape, question.image.shape))
         raise ValueError(f"{name} made {question.name} {found}; expected {expected}")
     temporary = path.with_suffix(f".{os.getpid()}")
     note = PngInfo()
-    note.add_text(NOTE, question.digest)
+    for key, text in {NOTE: question.digest, **makers}.items():
+        note.add_text(key, text)
     Image.fromarray(picture).save(temporary, "png", pnginfo=note)
     os.replace(temporary, path)
 
 
-def answered(path: Path) -> str | None:
-    """The digest of the question that a picture answers; None where there is none."""
-    if not path.exists():
-        return None
+def noted(path: Path, key: str) -> str | None:
+    """One of a picture's notes, or None."""
     with Image.open(path) as picture:
-        return picture.info.get(NOTE)
+        return picture.info.get(key)
 
 
 def measure_pairs(
@@ -148,7 +153,7 @@ def measure_pairs(
     for pair in tqdm(pairs, desc="measure", unit="photo", dynamic_ncols=True):
         values = {}
         for name, method in methods.items():
-            results = [read_picture(result_path(out, name, pair, seed)) for seed in range(seeds(method, recipe))]
+            results = [read_picture(result_path(out, name, pair.name, seed)) for seed in range(seeds(method, recipe))]
             values[name] = measure(results, pair.image, pair.mask, networks)
         images.append({"name": pair.name, "domain": pair.domain, "methods": values})
     return images
@@ -157,7 +162,7 @@ def measure_pairs(
 def set_features(name: str, seed: int, pairs: Sequence[Pair], features: FeatureCache, out: Path) -> np.ndarray:
     """Features (N, D) of a method's composites of one seed."""
     return features(
-        composite(read_picture(result_path(out, name, pair, seed)), pair.image, pair.mask) for pair in pairs
+        composite(read_picture(result_path(out, name, pair.name, seed)), pair.image, pair.mask) for pair in pairs
     )
 
 
@@ -190,13 +195,19 @@ def score_sets(
 def summarize(
     methods: dict[str, Method], images: list[dict], sets: dict[str, list[dict]], recipe: Benchmark, networks: Networks
 ) -> dict:
-    """What results.json holds: how it was measured, and for every method its means and each seed's FID."""
+    """What results.json holds: how it was measured, and for every method its means, each seed's FID, and by what its pictures
+    were made, which may have been earlier."""
     domains = Counter(image["domain"] for image in images)
     versions = {name: version(name) for name in LIBRARIES}
     found = {}
     for name, method in methods.items():
         if isinstance(method, Sampled):
             versions["comfyui"] = method.server.version
+        paths = [
+            result_path(Path(recipe.out), name, image["name"], seed)
+            for image in images
+            for seed in range(seeds(method, recipe))
+        ]
         found[name] = {
             "means": means(image["methods"][name] for image in images),
             "domains": {
@@ -206,6 +217,7 @@ def summarize(
             "sets": sets[name],
             "seeds": seeds(method, recipe),
             "weights": method.weights,
+            "made_by": {key: sorted({noted(path, key) or "unknown" for path in paths}) for key in made_by(method)},
         }
     return {
         "protocol": recipe.protocol,

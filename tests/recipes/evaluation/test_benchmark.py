@@ -17,7 +17,7 @@ from spandrel.architectures.LaMa import LaMa
 
 from training import evaluate
 from training.commit import commit
-from training.evaluation import methods
+from training.evaluation import benchmark, methods
 from training.evaluation.compare import compare, fid_difference, read_images
 from training.evaluation.distributions import frechet_distance
 from training.evaluation.exhibits import outline_point, sheet, zoom
@@ -169,6 +169,18 @@ def test_finished_pictures_are_kept_and_others_made(bench, monkeypatch):
     (bench.out / "pictures" / "off by 2" / "3-0.png").unlink()
     command(bench, monkeypatch)
     assert asked[2 * COUNT :] == ["3"]
+
+
+def test_kept_pictures_tell_by_what_they_were_made(bench, monkeypatch):
+    def found() -> list[list[str]]:
+        methods = json.loads((bench.out / "results.json").read_text())["methods"]
+        return [method["made_by"]["commit"] for method in methods.values()]
+
+    for made in ("first", "second"):
+        monkeypatch.setattr(benchmark, "commit", lambda made=made: made)
+        command(bench, monkeypatch)
+        assert found() == [["first"], ["first"] if made == "first" else ["first", "second"]]
+        (bench.out / "pictures" / "off by 2" / "3-0.png").unlink()
 
 
 def test_more_pairs_can_be_asked_for_later(bench, monkeypatch):
