@@ -74,13 +74,17 @@ def write(path: Path, state: dict) -> None:
 
 
 def load_checkpoint(out: Path, trained: nn.Module, optimizer, average: Average | None) -> int:
-    """Restores the newest checkpoint of `out` and returns its step; 0 where there is none."""
+    """Restores the newest checkpoint of `out` and returns its step; 0 where there is none. The optimizer keeps the settings
+    that it has: of a checkpoint it takes what it has gathered."""
     checkpoints = sorted(out.glob("step-*.pt"))
     if not checkpoints:
         return 0
     state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
     trained.load_state_dict(state["trained"])
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state["optimizer"])
+    for group, kept in zip(optimizer.param_groups, settings, strict=True):
+        group.update(kept)
     if average and "average" not in state:
         raise ConfigError(f"{checkpoints[-1]} was made without run.ema; set it to 0, or choose another run.out")
     if average:

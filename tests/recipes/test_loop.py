@@ -170,13 +170,15 @@ def test_averaging_cannot_begin_in_between(tmp_path):
         fit(config(tmp_path, steps=4, ema=0.9), Regression(), Numbers())
 
 
+class Still(Regression):
+    """A gradient of zero."""
+
+    def forward(self, batch):
+        return super().forward(batch)[0] * 0.0, {}
+
+
 def test_biases_do_not_decay(tmp_path):
     """With a gradient of zero only the decay is left, as AdamW defines it: 1 - lr * weight_decay a step."""
-
-    class Still(Regression):
-        def forward(self, batch):
-            return super().forward(batch)[0] * 0.0, {}
-
     before = Still().trained
     after = fit(config(tmp_path, steps=2, weight_decay=0.5, min_lr=0.1), Still(), Numbers())
     assert torch.equal(after.bias, before.bias)
@@ -219,6 +221,21 @@ def test_run_goes_on_with_the_recipe_that_it_began_with(tmp_path):
     (out / "run.json").unlink()
     fit(config(out, steps=4), Regression(), Numbers(), recipe=Recipe("b"))
     assert (out / "step-0000004.pt").exists()
+
+
+def test_run_goes_on_with_the_batch_size_that_it_began_with(tmp_path):
+    """Which sample comes next depends on it."""
+    fit(config(tmp_path, steps=2), Regression(), Numbers())
+    with pytest.raises(ConfigError, match="another batch_size"):
+        fit(config(tmp_path, steps=4, batch_size=8), Regression(), Numbers())
+
+
+def test_decay_may_change_under_way(tmp_path):
+    """A matrix whose gradient is zero shows it: the first half decays, the second does not."""
+    before = Still().trained.weight
+    fit(config(tmp_path, steps=2, weight_decay=0.5, min_lr=0.1), Still(), Numbers())
+    after = fit(config(tmp_path, steps=4, weight_decay=0.0, min_lr=0.1), Still(), Numbers()).weight
+    torch.testing.assert_close(after, before * (1 - 0.1 * 0.5) ** 2)
 
 
 def test_run_goes_on_with_settings_that_came_later(tmp_path):
