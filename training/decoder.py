@@ -202,6 +202,8 @@ def jitter(image: Tensor, strength: Jitter, rng: np.random.Generator) -> Tensor:
 def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
     torch.manual_seed(recipe.run.seed)
     base = load_frozen(recipe.base)
+    if not recipe.estimated_share:
+        base.unet = None  # nobody will ask it, and SD-1.5's takes 3.4 GB
     decoder = start_from(recipe.init, recipe.model, base) if recipe.init else HarmonizingDecoder(recipe.model or BASE)
     if recipe.init and decoder.config.post_quant_conv:
         decoder.post_quant_conv.requires_grad_(False)  # the VAE's own, like its encoder
