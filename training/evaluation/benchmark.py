@@ -26,7 +26,7 @@ from .graphs import Diffusion
 from .hashes import sha256
 from .methods import Method, MethodConfig, Question, Sampled, ask, make_method
 from .networks import NETWORKS, Perceptual
-from .pairs import Pair, PairsConfig, open_pairs, read_picture
+from .pairs import Pair, PairsConfig, open_pairs, read_picture, spread
 from .pixels import composite
 from .protocols import PROTOCOLS, Networks, measure, measure_set
 from .records import dumps, without_nan
@@ -52,7 +52,7 @@ class Benchmark:
     weights: str = "weights/metrics"  # folder for the weights of the metrics' networks
     seeds: int = 1
     seed: int = 20231204
-    pictures: int = 50  # shown in the report
+    pictures: int = 50  # shown in the report, evenly over the pairs
 
     def __post_init__(self):
         if len({method.name for method in self.methods}) < len(self.methods):
@@ -75,7 +75,7 @@ def run(recipe: Benchmark) -> dict:
     results = without_nan(summarize(methods, images, sets, recipe, networks))
     (out / "results.json").write_text(dumps(results, indent=2) + "\n")
     (out / "images.jsonl").write_text("".join(dumps(image) + "\n" for image in images))
-    write_report(out, results, images, [pairs[i] for i in range(min(recipe.pictures, len(pairs)))])
+    write_report(out, results, images, spread(pairs, recipe.pictures))
     return results
 
 

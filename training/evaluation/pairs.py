@@ -63,7 +63,7 @@ class Misato(Sequence):
             )
         if config.count:
             check_count(self.folder / "image", len(self.files), config.count)
-            self.files = [self.files[i * len(self.files) // config.count] for i in range(config.count)]
+            self.files = spread(self.files, config.count)
         self.names = [file.stem for file in self.files]
 
     def __len__(self) -> int:
@@ -104,6 +104,12 @@ class Photos(Sequence):
         else:
             mask = read_grey(Path(config.mask_folder, f"{file.stem}.png"))
         return check(Pair(file.stem, "photos", image, mask), config.size)
+
+
+def spread(items: Sequence, count: int) -> list:
+    """So many of them, at even distances from the first on; all where there are no more."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def check_count(folder: str | Path, found: int, count: int) -> None:

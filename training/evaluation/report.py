@@ -11,7 +11,7 @@ from PIL import Image
 from ..metrics import paired_bootstrap
 from .compare import paired
 from .exhibits import error_map, masked, outline_point, sheet, zoom
-from .pairs import Pair, read_picture
+from .pairs import Pair, read_picture, spread
 from .paper import COLUMNS, PAPER
 from .pixels import composite
 from .protocols import LABELS, METRICS
@@ -34,7 +34,7 @@ def write_report(out: Path, results: dict, images: list[dict], shown: Sequence[P
     }.items():
         page = page.replace(f"<!-- {name} -->", text)
     (out / "index.html").write_text(page, encoding="utf-8")
-    write_examples(out, list(results["methods"]), shown[:EXAMPLES])
+    write_examples(out, list(results["methods"]), spread(shown, EXAMPLES))
 
 
 def label(metric: str) -> str:

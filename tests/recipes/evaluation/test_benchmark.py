@@ -308,6 +308,27 @@ def test_differences_are_paired(tmp_path):
     assert "grad" not in text  # never both
 
 
+def test_page_and_examples_show_every_domain(bench, monkeypatch, tmp_path):
+    """Pictures of MISATO whose brightness tells their number: nine pairs, of three domains."""
+    names = [f"{first + i:04d}" for first in (0, 500, 1000) for i in range(3)]
+    for kind in ("image", "mask"):
+        (tmp_path / "misato" / str(SIZE) / kind).mkdir(parents=True)
+    for i, name in enumerate(names):
+        picture = Image.new("RGB", (SIZE, SIZE), (20 * i, 20 * i, 20 * i))
+        for folder in ("misato/64/image", "off by 8", "off by 2"):
+            picture.save(tmp_path / folder / f"{name}.png")
+        Image.fromarray(np.eye(SIZE, dtype=np.uint8) * 255).save(tmp_path / "misato/64/mask" / f"{name}.png")
+    bench.config |= {"pairs": {"misato": str(tmp_path / "misato"), "size": SIZE}, "pictures": 3}
+    command(bench, monkeypatch)
+    page = (bench.out / "index.html").read_text()
+    assert re.findall("<h2>(.+?)</h2>", page) == ["0000, outdoor", "0500, indoor", "1000, building"]
+    bench.config["pictures"] = 9
+    command(bench, monkeypatch)
+    with Image.open(bench.out / "examples.jpg") as examples:
+        rows = [examples.getpixel((examples.width - 128, 28 + 260 * row + 128))[0] // 20 for row in range(4)]
+    assert rows == [0, 2, 4, 6]
+
+
 @pytest.mark.parametrize("size, mask_name", [(512, "{}.png"), (1024, "00{}.png")])
 def test_misato_in_its_published_layout(tmp_path, size, mask_name):
     names = ["0000", "0500", "1499"] + ["1500"] * (size == 512)
