@@ -108,14 +108,14 @@ def without_decoder(config: MethodConfig) -> Diffusion | str:
 
 def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
     """Asks for the pictures that are not there yet, or that answer another question: of a photo that has changed, or a
-    mask. The i-th pair's noise is the same for all methods.
+    mask. A pair's noise is the same for all methods, and for any count of pairs.
 
     Raises ValueError for a picture of another size than the photo's.
     """
     makers = {name: made_by(method) for name, method in methods.items()}
-    for i, pair in enumerate(tqdm(pairs, desc=", ".join(methods), unit="photo", dynamic_ncols=True)):
+    for pair in tqdm(pairs, desc=", ".join(methods), unit="photo", dynamic_ncols=True):
         for seed in range(recipe.seeds):
-            question = ask(pair.name, pair.image, pair.mask, recipe.seed + i + FAR * seed)
+            question = ask(pair.name, pair.image, pair.mask, recipe.seed + pair.number + FAR * seed)
             for name, method in methods.items():
                 path = result_path(out, name, pair.name, seed)
                 if seed < seeds(method, recipe) and (not path.exists() or noted(path, NOTE) != question.digest):

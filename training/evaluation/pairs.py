@@ -32,8 +32,10 @@ class PairsConfig:
 
 @dataclass(frozen=True)
 class Pair:
-    """A photo (H, W, 3) uint8, its hole (H, W) uint8 with 255 in it, and what kind of photo it is."""
+    """A photo (H, W, 3) uint8, its hole (H, W) uint8 with 255 in it, and what kind of photo it is. The number is its own
+    however many of the pairs are taken."""
 
+    number: int
     name: str
     domain: str
     image: np.ndarray
@@ -72,9 +74,9 @@ class Misato(Sequence):
     def __getitem__(self, i: int) -> Pair:
         file = self.files[i]
         mask = self.folder / "mask" / (f"00{file.name}" if self.size == 1024 else file.name)
-        return check(
-            Pair(file.stem, DOMAINS[int(file.stem) // PER_DOMAIN], read_picture(file), read_grey(mask)), self.size
-        )
+        number = int(file.stem)
+        domain = DOMAINS[number // PER_DOMAIN]
+        return check(Pair(number, file.stem, domain, read_picture(file), read_grey(mask)), self.size)
 
 
 class Photos(Sequence):
@@ -103,7 +105,7 @@ class Photos(Sequence):
             mask = draw_mask(self.mixture, config, np.random.default_rng([config.seed, i]))
         else:
             mask = read_grey(Path(config.mask_folder, f"{file.stem}.png"))
-        return check(Pair(file.stem, "photos", image, mask), config.size)
+        return check(Pair(i, file.stem, "photos", image, mask), config.size)
 
 
 def spread(items: Sequence, count: int) -> list:

@@ -308,17 +308,35 @@ def test_differences_are_paired(tmp_path):
     assert "grad" not in text  # never both
 
 
-def test_page_and_examples_show_every_domain(bench, monkeypatch, tmp_path):
-    """Pictures of MISATO whose brightness tells their number: nine pairs, of three domains."""
-    names = [f"{first + i:04d}" for first in (0, 500, 1000) for i in range(3)]
+def make_misato(bench: Bunch) -> None:
+    """Nine pairs of three domains, the brightness of the i-th 20 i."""
+    folder = bench.folder / "misato" / str(SIZE)
     for kind in ("image", "mask"):
-        (tmp_path / "misato" / str(SIZE) / kind).mkdir(parents=True)
-    for i, name in enumerate(names):
-        picture = Image.new("RGB", (SIZE, SIZE), (20 * i, 20 * i, 20 * i))
-        for folder in ("misato/64/image", "off by 8", "off by 2"):
-            picture.save(tmp_path / folder / f"{name}.png")
-        Image.fromarray(np.eye(SIZE, dtype=np.uint8) * 255).save(tmp_path / "misato/64/mask" / f"{name}.png")
-    bench.config |= {"pairs": {"misato": str(tmp_path / "misato"), "size": SIZE}, "pictures": 3}
+        (folder / kind).mkdir(parents=True)
+    for i, number in enumerate(first + i for first in (0, 500, 1000) for i in range(3)):
+        for pictures in (folder / "image", bench.folder / "off by 8", bench.folder / "off by 2"):
+            Image.new("RGB", (SIZE, SIZE), (20 * i, 20 * i, 20 * i)).save(pictures / f"{number:04d}.png")
+        Image.fromarray(np.eye(SIZE, dtype=np.uint8) * 255).save(folder / "mask" / f"{number:04d}.png")
+    bench.config["pairs"] = {"misato": str(folder.parent), "size": SIZE}
+
+
+def test_more_of_misatos_pairs_can_be_asked_for_later(bench, monkeypatch):
+    """Those that are there already keep their noise."""
+    asked = []
+    answer = methods.Finished.__call__
+    monkeypatch.setattr(methods.Finished, "__call__", lambda self, q: asked.append(q.name) or answer(self, q))
+    make_misato(bench)
+    bench.config["pairs"]["count"] = 3
+    command(bench, monkeypatch)
+    assert asked == ["0000", "0000", "0500", "0500", "1000", "1000"]
+    bench.config["pairs"]["count"] = 9
+    command(bench, monkeypatch)
+    assert len(asked) == 2 * 9
+
+
+def test_page_and_examples_show_every_domain(bench, monkeypatch):
+    make_misato(bench)
+    bench.config["pictures"] = 3
     command(bench, monkeypatch)
     page = (bench.out / "index.html").read_text()
     assert re.findall("<h2>(.+?)</h2>", page) == ["0000, outdoor", "0500, indoor", "1000, building"]
