@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +109,53 @@ def test_free_form_masks_are_neither_empty_nor_full():
     assert all(0 < IRREGULAR["mat-256"](rng, 64).mean() < 1 for _ in range(400))
 
 
-def test_black_mask_is_named(tmp_path):
-    skimage.io.imsave(tmp_path / "empty.png", np.zeros((8, 8), np.uint8), check_contrast=False)
-    mixture = Mixture(MaskConfig(objects=str(tmp_path), family="object"))
-    with pytest.raises(ValueError, match=r"empty.png is black all over"):
-        mixture(np.random.default_rng(0))
+@pytest.fixture
+def faulty(masks, tmp_path) -> Path:
+    """Between two masks one that is cut off and one that is black, and one that claims too many pixels."""
+    folder = tmp_path / "faulty"
+    folder.mkdir()
+    for name in ("0.png", "3.png"):
+        shutil.copy(masks / "0.png", folder / name)
+    (folder / "1.png").write_bytes((masks / "1.png").read_bytes()[:40])
+    skimage.io.imsave(folder / "2.png", np.zeros((8, 8), np.uint8), check_contrast=False)
+    png = bytearray((masks / "1.png").read_bytes())
+    png[16:24] = (100_000).to_bytes(4, "big") * 2  # width and height, in the header
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    (folder / "4.png").write_bytes(png)
+    return folder
+
+
+@pytest.mark.parametrize("source", ["objects", "ready"])
+def test_mask_that_cannot_be_used_is_named_and_the_next_taken(faulty, source, caplog):
+    mixture = Mixture(MaskConfig(**{source: str(faulty)}, family="object"))
+    masks = mixture.objects.shapes if source == "objects" else mixture.ready.masks
+    assert len(masks) == 5
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+    problems = ["1.png: not a readable picture", "2.png: black all over", "4.png: not a readable picture"]
+    expected = [f"{faulty}/{problem}, skipped ({i} so far)" for i, problem in enumerate(problems, start=1)]
+    assert [record.getMessage() for record in caplog.records] == expected
+    for seed in range(20):
+        assert mixture(np.random.default_rng(seed)).any()
+    for name in ("0.png", "3.png"):
+        (faulty / name).unlink()
+    with pytest.raises(ConfigError, match=r"none of 3 masks can be used, such as .*\.png; expected white holes"):
+        Mixture(MaskConfig(**{source: str(faulty)}, family="object"))(np.random.default_rng(0))
+
+
+def test_listed_masks_that_are_not_there_are_told_at_once(masks, tmp_path, caplog):
+    listed = tmp_path / "masks.txt"
+    listed.write_text(f"{masks / '0.png'}\nnone.png\n{masks / '1.png'}\nnowhere.png\n")
+    ready = Mixture(MaskConfig(ready=str(listed))).ready.masks
+    assert caplog.messages == ["none.png, nowhere.png: no such file, skipped (2 of 4 masks)"]
+    assert np.array_equal(ready[1], ready[2])
+    assert np.array_equal(ready[3], ready[0])
+    assert len(caplog.messages) == 1
+    listed.write_text("none.png\nnowhere.png\n")
+    with pytest.raises(FileNotFoundError, match=r"none\.png: no such file, and none of the 2 masks is there"):
+        Mixture(MaskConfig(ready=str(listed)))
+    listed.write_text("")
+    with pytest.raises(FileNotFoundError, match=r"masks\.txt: no mask pictures"):
+        Mixture(MaskConfig(ready=str(listed)))
 
 
 def test_top_up_hides_exactly_three_quarters_and_uncovers_nothing():

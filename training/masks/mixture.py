@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -11,7 +10,7 @@ import numpy as np
 from ..config import ConfigError
 from .freeform import FREE_FORM
 from .lama import LAMA
-from .objects import MaskFolder, Objects, open_instances, read_mask
+from .objects import MaskFiles, MaskFolder, Objects, find_masks, open_instances
 from .regular import SIDES, complement_rectangle, rectangle
 
 Generator = Callable[[np.random.Generator, int], np.ndarray]  # (rng, size) -> (size, size) uint8 in {0, 1}
@@ -106,16 +105,10 @@ class ReadyMade:
     """Whole masks from files, mirrored at random (such as the authors' released training masks)."""
 
     def __init__(self, source: str, size: int):
-        path = Path(source)
-        self.files = (
-            [Path(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-            if path.suffix == ".txt"
-            else MaskFolder(path).files
-        )
-        self.size = size
+        self.masks, self.size = MaskFiles(find_masks(source)), size
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
-        mask = read_mask(self.files[int(rng.integers(len(self.files)))])
+        mask = self.masks[int(rng.integers(len(self.masks)))]
         mask = cv2.resize(mask, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
         flips = rng.random(2) < 0.5
         return np.ascontiguousarray(mask[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1])

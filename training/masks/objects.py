@@ -1,7 +1,9 @@
 """Object-shaped masks, from a folder of mask pictures or from COCO's instance annotations."""
 
 import json
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import cv2
 import numpy as np
 
 from ..config import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 class Objects:
@@ -34,23 +38,59 @@ class Objects:
         return np.ascontiguousarray(mask[grow : grow + size, grow : grow + size])
 
 
-class MaskFolder(Sequence):
-    """The shapes in a folder of mask pictures, white on black, each cropped to its bounding box."""
+class MaskFiles(Sequence):
+    """The masks in files, (H, W) uint8 in {0, 1}. One that cannot be used is named and counted in the log, and the next
+    taken for it. Raises FileNotFoundError where there is none of the files."""
 
-    def __init__(self, folder: str | Path):
-        self.files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in {".png", ".jpg"})
-        if not self.files:
-            raise FileNotFoundError(f"{folder}: no mask pictures (.png or .jpg) in it")
-        self.cropped: dict[int, np.ndarray] = {}
+    def __init__(self, files: list[Path]):
+        self.files, self.unusable = files, {i for i, file in enumerate(files) if not file.is_file()}
+        missing = [str(files[i]) for i in sorted(self.unusable)]
+        if len(missing) == len(files):
+            raise FileNotFoundError(f"{missing[0]}: no such file, and none of the {len(files)} masks is there")
+        if missing:
+            named = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+            log.warning("%s: no such file, skipped (%d of %d masks)", named, len(missing), len(files))
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, i: int) -> np.ndarray:
+        """Raises ConfigError where no mask can be used."""
+        if i >= len(self):
+            raise IndexError(i)  # ends an iteration
+        for attempt in range(len(self)):
+            mask = self.read((i + attempt) % len(self))
+            if mask is not None:
+                return mask
+        raise ConfigError(
+            f"none of {len(self)} masks can be used, such as {self.files[i]}; expected white holes on black"
+        )
+
+    def read(self, i: int) -> np.ndarray | None:
+        if i in self.unusable:
+            return None
+        mask = read_mask(self.files[i])
+        if mask is not None and mask.any():
+            return mask
+        self.unusable.add(i)
+        problem = "not a readable picture" if mask is None else "black all over"
+        log.warning("%s: %s, skipped (%d so far)", self.files[i], problem, len(self.unusable))
+        return None
+
+
+class MaskFolder(Sequence):
+    """The shapes in a folder of mask pictures, white on black, each cropped to its bounding box."""
+
+    def __init__(self, folder: str | Path):
+        self.masks = MaskFiles(find_masks(folder))
+        self.cropped: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, i: int) -> np.ndarray:
         if i not in self.cropped:
-            self.cropped[i] = crop(read_mask(self.files[i]))
-            if not self.cropped[i].size:
-                raise ConfigError(f"{self.files[i]} is black all over, expected an object in white; remove it")
+            self.cropped[i] = crop(self.masks[i])
         return self.cropped[i]
 
 
@@ -121,15 +161,32 @@ def decode_runs(segmentation: dict) -> np.ndarray:
     return np.repeat(values, counts).astype(np.uint8).reshape(segmentation["size"], order="F")
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """(H, W) uint8 in {0, 1}, 1 where the picture is brighter than half. Raises OSError for an unreadable file."""
-    return (read_grey(path) > 127).astype(np.uint8)
+def find_masks(location: str | Path) -> list[Path]:
+    """The pictures below a folder, sorted, or those that a text file lists. Raises FileNotFoundError where there are none."""
+    path = Path(location)
+    if path.suffix == ".txt":
+        files = [Path(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    else:
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in {".png", ".jpg"})
+    if not files:
+        raise FileNotFoundError(f"{location}: no mask pictures (.png or .jpg) in it")
+    return files
+
+
+def read_mask(path: Path) -> np.ndarray | None:
+    """(H, W) uint8 in {0, 1}, 1 where the picture is brighter than half; None for an unreadable file."""
+    try:
+        return (read_grey(path) > 127).astype(np.uint8)
+    except OSError:
+        return None
 
 
 def read_grey(path: Path) -> np.ndarray:
     """(H, W) uint8. Raises OSError for an unreadable file."""
     data = np.frombuffer(path.read_bytes(), np.uint8)  # on Windows cv2.imread knows not every name
-    picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
+    picture = None
+    with suppress(cv2.error):  # a header that promises too many pixels
+        picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
     if picture is None:
         raise OSError(f"{path}: not a readable picture")
     return picture
