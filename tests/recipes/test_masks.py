@@ -1,6 +1,7 @@
 """Mask generators against the statistics measured on the published code."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -13,11 +14,12 @@ import pytest
 import skimage.draw
 import skimage.io
 import skimage.transform
+from PIL import Image
 
 import training.masks.mixture
 from training.config import ConfigError
 from training.masks import IRREGULAR, MaskConfig, Mixture, decode_runs, patch_ratio, top_up
-from training.masks.objects import CocoInstances
+from training.masks.objects import CocoInstances, MaskFolder
 
 DRAWS = 1500
 # Mean hole share and its spread over 600 draws of the published generators.
@@ -107,6 +109,19 @@ def test_what_the_paper_does_not_state_can_be_chosen(masks):
 def test_free_form_masks_are_neither_empty_nor_full():
     rng = np.random.default_rng(0)
     assert all(0 < IRREGULAR["mat-256"](rng, 64).mean() < 1 for _ in range(400))
+
+
+def test_object_masks_stay_in_memory_as_bits_and_not_all(masks, tmp_path, monkeypatch):
+    shapes = MaskFolder(shutil.copytree(masks, tmp_path / "masks"))
+    monkeypatch.setattr(MaskFolder, "KEPT", 2)
+    first = list(shapes)
+    assert first[0].shape == (39, 79)  # an ellipse of half axes 20 and 40
+    assert sum(bits.nbytes for _, bits in shapes.kept.values()) == math.ceil(39 * 79 / 8) + math.ceil(89 * 49 / 8)
+    Image.new("L", (5, 5), 255).save(tmp_path / "masks" / "0.png")
+    Image.new("L", (5, 5), 255).save(tmp_path / "masks" / "2.png")
+    again = list(shapes)
+    assert all(map(np.array_equal, first[:2], again[:2]))
+    assert again[2].shape == (5, 5)  # read anew
 
 
 @pytest.fixture

@@ -81,17 +81,23 @@ class MaskFiles(Sequence):
 class MaskFolder(Sequence):
     """The shapes in a folder of mask pictures, white on black, each cropped to its bounding box."""
 
+    KEPT = 4096  # shapes that stay in memory, as bits: every data worker has its own
+
     def __init__(self, folder: str | Path):
         self.masks = MaskFiles(find_masks(folder))
-        self.cropped: dict[int, np.ndarray] = {}
+        self.kept: dict[int, tuple[tuple[int, int], np.ndarray]] = {}  # (h, w), bits
 
     def __len__(self) -> int:
         return len(self.masks)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        if i not in self.cropped:
-            self.cropped[i] = crop(self.masks[i])
-        return self.cropped[i]
+        if i in self.kept:
+            (h, w), bits = self.kept[i]
+            return np.unpackbits(bits, count=h * w).reshape(h, w)
+        shape = crop(self.masks[i])
+        if len(self.kept) < self.KEPT:
+            self.kept[i] = shape.shape, np.packbits(shape)
+        return shape
 
 
 class CocoInstances(Sequence):
