@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..config import ConfigError
+
 
 @dataclass(frozen=True)
 class RePaint:
@@ -28,6 +30,13 @@ class Diffusion:
     cfg: float = 1.0
     whole_cells: bool = True  # grow the hole that the model is told to whole latent cells, as Inpaint Prepare does
     noise_mask: bool = False  # put the known latents back after every step, as ComfyUI does by default and LDM does not
+
+    def __post_init__(self):
+        if self.repaint and (self.noise_mask or not self.whole_cells):
+            raise ConfigError(
+                f"repaint with whole_cells {self.whole_cells} and noise_mask {self.noise_mask}, expected true and false: "
+                "it always samples whole cells, and puts the known latents back by itself; leave both out"
+            )
 
     def files(self) -> dict[str, str]:
         """Weight file -> folder of models/."""

@@ -265,6 +265,17 @@ def test_methods_that_cannot_be(bench, monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("ignored", [{"whole_cells": False}, {"noise_mask": True}])
+def test_what_repaint_would_ignore_is_refused(bench, monkeypatch, capsys, ignored):
+    bench.config["methods"] = [{"name": "x", "diffusion": {"checkpoint": "x", "repaint": {}, **ignored}}]
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert (
+        f"{bench.path}: repaint with whole_cells {'whole_cells' not in ignored} and noise_mask"
+        in capsys.readouterr().err
+    )
+
+
 def test_results_of_another_size_are_named(bench, monkeypatch, capsys):
     Image.new("RGB", (SIZE, SIZE - 8)).save(bench.folder / "off by 2" / "4.png")
     with pytest.raises(SystemExit):
