@@ -39,7 +39,8 @@ class ASUKA_RePaint(io.ComfyNode):
             ],
             outputs=[
                 io.Sampler.Output(
-                    "sampler", tooltip="For SamplerCustom. The hole is the latent's mask, from Set Latent Noise Mask."
+                    "sampler",
+                    tooltip="For SamplerCustom. The hole is the latent's mask, from Set Latent Noise Mask; give that the sampling_mask of Inpaint Prepare, or it misses pixels at the hole's edge.",
                 )
             ],
         )
