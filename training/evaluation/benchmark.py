@@ -64,7 +64,7 @@ def run(recipe: Benchmark) -> dict:
     out = Path(recipe.out)
     networks = load_networks(recipe, out)  # what is missing is told before the long part
     pairs = open_pairs(recipe.pairs)
-    methods = {config.name: make_method(config, recipe.comfyui, pairs.names) for config in recipe.methods}
+    methods = {config.name: make_method(config, recipe.comfyui, pairs.names, recipe.seeds) for config in recipe.methods}
     for config in recipe.methods:
         claim(out / "pictures" / config.name, {"method": asdict(config), "weights": methods[config.name].weights})
     for _, group in groupby(recipe.methods, without_decoder):
@@ -115,7 +115,7 @@ def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark,
     makers = {name: made_by(method) for name, method in methods.items()}
     for pair in tqdm(pairs, desc=", ".join(methods), unit="photo", dynamic_ncols=True):
         for seed in range(recipe.seeds):
-            question = ask(pair.name, pair.image, pair.mask, recipe.seed + pair.number + FAR * seed)
+            question = ask(pair.name, pair.image, pair.mask, recipe.seed + pair.number + FAR * seed, seed)
             for name, method in methods.items():
                 path = result_path(out, name, pair.name, seed)
                 if seed < seeds(method, recipe) and (not path.exists() or noted(path, NOTE) != question.digest):

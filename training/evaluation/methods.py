@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from glob import escape, glob
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from spandrel import MaskedImageModelDescriptor, ModelLoader
 
+from ..data.sources import SUFFIXES
 from .comfyui import ComfyUI, ComfyUIConfig
 from .graphs import Diffusion, inpaint
 from .hashes import sha256
@@ -25,17 +27,19 @@ class MethodConfig:
     spandrel: str | None = (
         None  # weights of an inpainting model that spandrel knows: LaMa, or MAT with its extra models
     )
-    folder: str | None = None  # finished results, named like the photos
+    folder: str | None = None  # finished results, named like the photos; or results/{name}-{seed}.png, seeds from 0
 
 
 @dataclass(frozen=True)
 class Question:
-    """A picture (H, W, 3) uint8 that is grey in the hole, the hole (H, W) bool, and the seed of the noise."""
+    """A picture (H, W, 3) uint8 that is grey in the hole, the hole (H, W) bool, the seed of the noise, and how many other
+    seeds the same was asked with before."""
 
     name: str
     image: np.ndarray
     hole: np.ndarray
     seed: int
+    turn: int = 0
 
     @property
     def digest(self) -> str:
@@ -54,15 +58,17 @@ class Method(Protocol):
     def __call__(self, question: Question) -> np.ndarray: ...
 
 
-def make_method(config: MethodConfig, comfyui: ComfyUIConfig | None, names: Sequence[str] = ()) -> Method:
-    """`names`: the photos that it will be asked about.
+def make_method(
+    config: MethodConfig, comfyui: ComfyUIConfig | None, names: Sequence[str] = (), seeds: int = 1
+) -> Method:
+    """`names`: the photos that it will be asked about, with so many seeds.
 
     Raises ValueError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing.
     """
     if sum(way is not None for way in (config.diffusion, config.spandrel, config.folder)) != 1:
         raise ValueError(f"methods: {config.name!r} needs exactly one of diffusion, spandrel and folder")
     if config.folder:
-        return Finished(Path(config.folder), names)
+        return Finished(config.folder, names, seeds)
     if config.spandrel:
         return Feedforward(Path(config.spandrel))
     if comfyui is None:
@@ -112,20 +118,37 @@ class Feedforward:
 
 
 class Finished:
-    """Results that were made elsewhere."""
+    """Results that were made elsewhere: pictures in a folder, named like the photos, or as a template with {name} and
+    {seed} says, of any of the suffixes."""
 
-    uses_seed = False
-
-    def __init__(self, folder: Path, names: Sequence[str]):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder")
-        self.files = {path.stem: path for path in sorted(folder.iterdir())}
-        if missing := [name for name in names if name not in self.files]:
-            raise FileNotFoundError(f"{folder}: no result for {len(missing)} of the photos, such as {missing[0]}")
-        self.weights = {str(folder): fingerprint(self.files.values())}
+    def __init__(self, folder: str, names: Sequence[str], seeds: int):
+        self.template = Path(folder if "{name}" in folder else f"{folder}/{{name}}")
+        if self.template.suffix.lower() in SUFFIXES:
+            self.template = self.template.with_suffix("")
+        self.uses_seed = "{seed}" in folder
+        self.files = find_pictures(str(self.template))
+        turns = range(seeds if self.uses_seed else 1)
+        wanted = [self.stem(name, turn) for name in names for turn in turns]
+        if missing := [stem for stem in wanted if stem not in self.files]:
+            raise FileNotFoundError(f"{folder}: {len(missing)} results are missing, such as {missing[0]}.png")
+        self.weights = {str(Path(folder)): fingerprint(self.files.values())}
 
     def __call__(self, question: Question) -> np.ndarray:
-        return read_picture(self.files[question.name])
+        return read_picture(self.files[self.stem(question.name, question.turn)])
+
+    def stem(self, name: str, turn: int) -> Path:
+        return Path(str(self.template).replace("{name}", name).replace("{seed}", str(turn)))
+
+
+def find_pictures(template: str) -> dict[Path, Path]:
+    """Path without suffix -> picture, of all that a template without suffix stands for. Raises ValueError for two pictures of
+    one name."""
+    pattern = escape(template).replace("{name}", "*").replace("{seed}", "*") + ".*"
+    found: dict[Path, Path] = {}
+    for path in sorted(path for path in map(Path, glob(pattern)) if path.suffix.lower() in SUFFIXES):
+        if (other := found.setdefault(path.with_suffix(""), path)) != path:
+            raise ValueError(f"{other} and {path.name} are of the same name; remove one of them")
+    return found
 
 
 def fingerprint(files: Iterable[Path]) -> str:
@@ -143,7 +166,7 @@ def add_extra_models() -> None:
     spandrel_extra_arches.install(ignore_duplicates=True)
 
 
-def ask(name: str, image: np.ndarray, mask: np.ndarray, seed: int) -> Question:
+def ask(name: str, image: np.ndarray, mask: np.ndarray, seed: int, turn: int = 0) -> Question:
     """The question of a photo and its mask (H, W) uint8: what is under the hole is gone before any method sees it."""
     hole = mask > 127
-    return Question(name, np.where(hole[..., None], np.uint8(127), image), hole, seed)
+    return Question(name, np.where(hole[..., None], np.uint8(127), image), hole, seed, turn)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -219,7 +220,7 @@ def test_missing_results_are_told_before_the_long_part(bench, monkeypatch, capsy
         (bench.folder / "off by 2" / f"{i}.png").unlink()
     with pytest.raises(SystemExit):
         command(bench, monkeypatch)
-    assert "off by 2: no result for 2 of the photos, such as" in capsys.readouterr().err
+    assert "off by 2: 2 results are missing, such as" in capsys.readouterr().err
     assert not (bench.out / "pictures").exists()
 
 
@@ -255,7 +256,7 @@ def test_no_method_sees_what_is_under_the_hole():
 def test_methods_that_cannot_be(bench, monkeypatch, capsys):
     for change, message in (
         ({"folder": None}, "'bad' needs exactly one of diffusion, spandrel and folder"),
-        ({"folder": "nowhere"}, "nowhere: no such folder"),
+        ({"folder": "nowhere"}, "nowhere: 6 results are missing, such as nowhere/"),
         ({"folder": None, "spandrel": "nowhere.pt"}, "nowhere.pt: no such file"),
         ({"folder": None, "diffusion": {"checkpoint": "x"}}, "'bad' needs a ComfyUI; give comfyui.url"),
     ):
@@ -263,6 +264,38 @@ def test_methods_that_cannot_be(bench, monkeypatch, capsys):
         with pytest.raises(SystemExit):
             command(bench, monkeypatch)
         assert message in capsys.readouterr().err
+
+
+def test_only_pictures_are_results(bench, monkeypatch, capsys):
+    (bench.folder / "off by 2" / "3.txt").write_text("not a picture")
+    command(bench, monkeypatch)
+    (bench.folder / "off by 2" / "3.txt").unlink()
+    command(bench, monkeypatch)  # the same pictures
+    Image.new("RGB", (SIZE, SIZE)).save(bench.folder / "off by 2" / "3.jpg")
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert "off by 2/3.jpg and 3.png are of the same name; remove one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("template", ["{name}-{seed}.png", "{seed}/{name}", "{name}/{seed}.png"])
+def test_finished_results_of_several_seeds_have_a_spread(bench, monkeypatch, capsys, template):
+    folder = bench.folder / "seeds [2]"
+    for i in range(COUNT):
+        for seed, offset in enumerate((8, 2)):
+            path = folder / template.format(name=i, seed=seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(bench.folder / f"off by {offset}" / f"{i}.png", path.with_suffix(".png"))
+    bench.config["methods"].append({"name": "both", "folder": f"{folder}/{template}"})
+    bench.config["seeds"] = 2
+    command(bench, monkeypatch)
+    found = json.loads((bench.out / "results.json").read_text())["methods"]
+    assert [method["seeds"] for method in found.values()] == [1, 1, 2]
+    assert "seed_spread" not in found["off by 8"]["means"]
+    assert found["both"]["means"]["seed_spread"] == pytest.approx(np.std([8, 2], ddof=1), rel=1e-4)
+    bench.config["seeds"] = 3
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert re.search(f"{COUNT} results are missing, such as {re.escape(str(folder))}", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("ignored", [{"whole_cells": False}, {"noise_mask": True}])
