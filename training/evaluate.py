@@ -30,11 +30,12 @@ from .evaluation import benchmark
 from .evaluation.benchmark import Benchmark
 from .evaluation.comfyui import ComfyUIError
 from .evaluation.hashes import sha256
-from .evaluation.pairs import read_picture
+from .evaluation.pairs import draw_mask, read_picture
 from .evaluation.records import dumps, loads
 from .frozen import load_frozen
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
+from .precision import bf16_where_fast
 from .sd import SCALE, LatentDiffusion
 
 METHODS = {  # name -> (context, decoder)
@@ -77,17 +78,13 @@ class EvaluateRecipe:
 
 
 class Case:
-    """The i-th photo, hole and noise; the same for all methods."""
+    """The i-th photo, hole and noise; the same for all methods. Raises ValueError where no mask has such a hole."""
 
     def __init__(self, recipe: EvaluateRecipe, mixture: Mixture, photo: Path, i: int):
         rng = np.random.default_rng([recipe.seed, i])
         view = random_view(read_picture(photo), DataConfig(folders=(), size=recipe.size), rng)
         self.image = torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).float()[None] / 255
-        while True:
-            mask = mixture(rng)
-            if recipe.hole[0] <= mask.mean() <= recipe.hole[1]:
-                break
-        self.mask = torch.from_numpy(mask).float()[None, None]
+        self.mask = torch.from_numpy(draw_mask(mixture, recipe.hole, rng)).float()[None, None]
         cells = recipe.size // 8
         self.noise = torch.from_numpy(rng.standard_normal((recipe.seeds, 4, cells, cells), "float32"))
 
@@ -124,7 +121,7 @@ class Methods:
             contexts["spl"] = self.networks["alignment"](self.networks["mae"].prior(filled, torch.zeros_like(mask)))
         n = len(noise)
         image, mask, cells, masked_latent = (x.expand(n, -1, -1, -1) for x in (image, mask, cells, masked_latent))
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with bf16_where_fast(self.device):
             latents = {
                 name: self.base.sample(noise, cells, masked_latent, context.expand(n, -1, -1), self.recipe.steps)
                 for name, context in contexts.items()

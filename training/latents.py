@@ -16,6 +16,7 @@ from .claim import fingerprint
 from .config import require_same
 from .data import DataConfig, Photos, unpack
 from .masks import MaskConfig, Mixture
+from .precision import bf16_where_fast
 
 CELL = 8  # pixels of a latent cell
 
@@ -65,7 +66,7 @@ def build_latents(
         image, mask = pixels["image"], pixels["mask"]
         cells = reduce_mask(mask, (mask.shape[-2] // CELL, mask.shape[-1] // CELL), "area")
         masked = fill_hole(image, F.interpolate(cells, scale_factor=CELL), 0.5)
-        with torch.autocast(device.type, torch.bfloat16):
+        with bf16_where_fast(device):
             latent, masked_latent = encode(image), encode(masked)
         colours = F.avg_pool2d(image, CELL)
         tensors = {"latent": latent, "masked_latent": masked_latent, "mask": cells, "colours": colours}

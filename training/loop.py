@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -23,6 +23,7 @@ from .checkpoint import Average, Averaged, load_checkpoint, save_checkpoint
 from .config import ConfigError
 from .data import unpack
 from .log import RUN_NOTE, Log
+from .precision import has_bf16
 
 REMEDY = "lower lr, or resume from the last checkpoint"
 
@@ -42,7 +43,7 @@ class RunConfig:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     ema: float = 0.0  # decay of the averaged weights that are exported; 0: the last weights are
-    precision: Literal["no", "bf16"] = "no"
+    precision: Literal["no", "bf16"] = "no"  # bf16: on CPUs that have none, float32 all the same
     workers: int = 2  # data loading processes
     seed: int = 0
     log_every: int = 20
@@ -110,7 +111,7 @@ def fit(
     finite, OSError where the disk is full; the last checkpoint is untouched by either.
     """
     accelerator = Accelerator(
-        mixed_precision=run.precision,
+        mixed_precision=run.precision if has_bf16(PartialState().device) else "no",
         gradient_accumulation_steps=run.accumulate,
         dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
         step_scheduler_with_optimizer=False,

@@ -1,0 +1,13 @@
+"""Where bf16 is fast."""
+
+import torch
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bf16. A CPU without AVX-512 only imitates it, which takes it a hundred times as long."""
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def bf16_where_fast(device: torch.device) -> torch.autocast:
+    """Context of autocast to bf16, or of nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
