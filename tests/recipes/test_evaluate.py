@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny
@@ -16,11 +18,40 @@ from training import evaluate
 from training.base.checkpoint import save_base
 from training.base.unet import DescribedUNet
 from training.config import ConfigError
-from training.masks import MaskConfig
+from training.data import DataConfig
+from training.masks import MaskConfig, Mixture
+
+
+@pytest.fixture
+def recipe(photos, masks, tmp_path) -> evaluate.EvaluateRecipe:
+    return evaluate.EvaluateRecipe(
+        base=str(tmp_path / "base.safetensors"),
+        bundle=str(tmp_path / "bundle.safetensors"),
+        photos=str(photos),
+        masks=MaskConfig(objects=str(masks), size=64),
+        out=str(tmp_path / "out"),
+        count=2,
+        size=64,
+        seeds=2,
+        steps=2,
+    )
+
+
+def test_holes_are_the_first_that_fit(recipe):
+    mixture, photo = Mixture(recipe.masks), Path(recipe.photos, "coffee.jpg")
+    case = evaluate.Case(replace(recipe, hole=(0.3, 0.4)), mixture, photo, 7)
+    rng = np.random.default_rng([recipe.seed, 7])
+    evaluate.random_view(evaluate.read_picture(photo), DataConfig(folders=(), size=64), rng)
+    drawn = [mask for mask in (mixture(rng) for _ in range(100)) if 0.3 <= mask.mean() <= 0.4]
+    assert np.array_equal(case.mask[0, 0].numpy(), drawn[0])
+    with pytest.raises(
+        ValueError, match="none of 1000 masks covers 98% to 99% of the photo; widen hole, or change masks"
+    ):
+        evaluate.Case(replace(recipe, hole=(0.98, 0.99)), mixture, photo, 7)
 
 
 @pytest.mark.parametrize("with_spl", [False, True])
-def test_every_method_gets_its_column(photos, masks, tmp_path, with_spl):
+def test_every_method_gets_its_column(recipe, tmp_path, with_spl):
     torch.manual_seed(0)
     mae = MAE(MAEConfig(64, 4, 32, 2, 4, 24, 3, 4, prior_depth=2))
     mae.init_weights()
@@ -33,18 +64,7 @@ def test_every_method_gets_its_column(photos, masks, tmp_path, with_spl):
     checkpoints.save(tmp_path / "bundle.safetensors", networks)
     checkpoints.save(tmp_path / "spl.safetensors", {"spl": spl})
     save_base(tmp_path / "base.safetensors", AutoencoderTiny(), DescribedUNet())
-    recipe = evaluate.EvaluateRecipe(
-        base=str(tmp_path / "base.safetensors"),
-        bundle=str(tmp_path / "bundle.safetensors"),
-        photos=str(photos),
-        masks=MaskConfig(objects=str(masks), size=64),
-        out=str(tmp_path / "out"),
-        count=2,
-        size=64,
-        seeds=2,
-        steps=2,
-        spl=str(tmp_path / "spl.safetensors") if with_spl else None,
-    )
+    recipe = replace(recipe, spl=str(tmp_path / "spl.safetensors") if with_spl else None)
     summary = evaluate.run(recipe)
     names = set(evaluate.METHODS) - (set() if with_spl else {"ASUKA, prior from SPL"})
     assert set(summary["means"]["hole_psnr"]) == names

@@ -102,7 +102,8 @@ class Photos(Sequence):
         file, config = self.files[i], self.config
         image = centre_crop(read_picture(file), config.size)
         if self.mixture:
-            mask = draw_mask(self.mixture, config, np.random.default_rng([config.seed, i]))
+            mask = draw_mask(self.mixture, config.hole, np.random.default_rng([config.seed, i])) * 255
+            mask = cv2.resize(mask, (config.size, config.size), interpolation=cv2.INTER_NEAREST)
         else:
             mask = read_grey(Path(config.mask_folder, f"{file.stem}.png"))
         return check(Pair(i, file.stem, "photos", image, mask), config.size)
@@ -156,10 +157,15 @@ def crop_box(picture: np.ndarray) -> tuple[int, int, int]:
     return (w - side) // 2, (h - side) // 2, side
 
 
-def draw_mask(mixture: Mixture, config: PairsConfig, rng: np.random.Generator) -> np.ndarray:
-    """Raises ValueError where the mixture never covers as much as the config asks for."""
+def draw_mask(mixture: Mixture, hole: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """The first of the mixture's masks (S, S) uint8 in {0, 1} whose hole is such a share of it.
+
+    Raises ValueError where none of many is.
+    """
     for _ in range(MAX_DRAWS):
         mask = mixture(rng)
-        if config.hole[0] <= mask.mean() <= config.hole[1]:
-            return cv2.resize(mask * 255, (config.size, config.size), interpolation=cv2.INTER_NEAREST)
-    raise ValueError(f"none of {MAX_DRAWS} masks covers {config.hole[0]:.0%} to {config.hole[1]:.0%} of the photo")
+        if hole[0] <= mask.mean() <= hole[1]:
+            return mask
+    raise ValueError(
+        f"none of {MAX_DRAWS} masks covers {hole[0]:.0%} to {hole[1]:.0%} of the photo; widen hole, or change masks"
+    )
