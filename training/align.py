@@ -20,7 +20,7 @@ from asuka_modules.mae import MAE
 from .config import ConfigError, main
 from .data import held_out
 from .frozen import load_frozen
-from .latents import Encoded, LatentsConfig, build_latents
+from .latents import Encoded, LatentsConfig, build_latents, views
 from .loop import Objective, RunConfig, fit
 from .pictures import save_rows
 from .sd import LatentDiffusion, add_noise, noise_loss
@@ -104,6 +104,21 @@ class NoiseSampler:
         sample["reconstructed"] = torch.tensor(bool(rng.random() < probability))
 
 
+def start_from(init: str | None, model: AlignmentConfig) -> Alignment:
+    """An alignment module with the weights of a file, or random ones.
+
+    Raises CheckpointError where the file has none, ConfigError where they are not of the shape of `model`.
+    """
+    if not init:
+        alignment = Alignment(model)
+        alignment.init_weights()
+        return alignment
+    part = checkpoints.load_part(init, "alignment")
+    if part.config != model:
+        raise ConfigError(f"init: {init} has the shape {part.config}, but model is {model}")
+    return part.build(dtype=torch.float32)
+
+
 def train(recipe: AlignRecipe) -> Alignment:
     if not recipe.run.dry_run:
         return train_on(recipe, [config for config in (recipe.latents, recipe.validation) if config])
@@ -118,6 +133,13 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
     """Trains on the first of `latents`, and validates on the last."""
     torch.manual_seed(recipe.run.seed)
     base = load_frozen(recipe.base)
+    mae = checkpoints.load_part(recipe.mae, "mae").build(dtype=torch.float32).requires_grad_(False)
+    alignment = start_from(recipe.init, recipe.model)
+    if alignment.config.empty_tokens:
+        alignment.empty_context.copy_(base.empty_context)
+    for config in (recipe.latents, recipe.validation):  # what is missing is told now, not after hours of encoding
+        if config:
+            views(config)
     device = PartialState().device
     for config in latents:
         build_latents(config, base.to(device).autoencoder, base.encode, device)
@@ -125,17 +147,6 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
         base.unet.to(torch.bfloat16)  # frozen, so there is nothing to lose in its weights
     if recipe.checkpointing:
         base.unet.enable_gradient_checkpointing()
-    mae = checkpoints.load_part(recipe.mae, "mae").build(dtype=torch.float32).requires_grad_(False)
-    if recipe.init:
-        part = checkpoints.load_part(recipe.init, "alignment")
-        if part.config != recipe.model:
-            raise ConfigError(f"init: {recipe.init} has the shape {part.config}, but model is {recipe.model}")
-        alignment = part.build(dtype=torch.float32)
-    else:
-        alignment = Alignment(recipe.model)
-        alignment.init_weights()
-    if alignment.config.empty_tokens:
-        alignment.empty_context.copy_(base.empty_context)
     objective = AlignObjective(alignment, mae, base, recipe)
     dataset = Encoded(latents[0], NoiseSampler(recipe), recipe.run.seed)
     held_out_samples = Encoded(latents[-1], NoiseSampler(recipe, substitute=False), recipe.run.seed)

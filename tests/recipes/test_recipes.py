@@ -152,6 +152,27 @@ def test_dry_run_of_the_alignment_leaves_nothing_to_a_real_run(photos, masks, ba
         align.train(replace(recipe, latents=replace(latents, masks=replace(holes, family="regular"))))
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("lost", ["mae", "init", "photos", "validation"])
+def test_what_the_alignment_lacks_is_told_before_anything_is_encoded(photos, masks, base, tmp_path, lost, dry_run):
+    checkpoints.save(tmp_path / "mae.safetensors", {"mae": MAE(TINY_MAE)})
+    data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(masks), size=64)
+    latents = LatentsConfig(str(tmp_path / "latents"), 4, data, holes, 2, 0)
+    elsewhere = replace(latents, data=replace(data, folders=("lost",)))
+    recipe = align.AlignRecipe(
+        base=str(base),
+        mae="lost" if lost == "mae" else str(tmp_path / "mae.safetensors"),
+        latents=elsewhere if lost == "photos" else latents,
+        run=run_config(tmp_path / "align", dry_run=dry_run),
+        model=AlignmentConfig(prior_dim=24, depth=1, mlp_ratio=0.25),
+        init="lost" if lost == "init" else None,
+        validation=replace(elsewhere if lost == "validation" else latents, out=str(tmp_path / "held_out")),
+    )
+    with pytest.raises(FileNotFoundError, match="lost: no "):
+        align.train(recipe)
+    assert {path.name for path in tmp_path.iterdir()} == {"mae.safetensors"}
+
+
 def test_more_latents_are_added_to_those_that_are_there(photos, masks, tmp_path):
     data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(masks), size=64)
     computed = []
