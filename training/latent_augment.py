@@ -23,6 +23,7 @@ from .config import main
 from .data import decode_photo, open_source, twin_of
 from .frozen import load_frozen
 from .pictures import to_uint8
+from .precision import bf16_where_fast
 from .sd import LatentDiffusion
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def run(recipe: LatentAugmentRecipe) -> Path:
         image = F.interpolate(image, [8 * n for n in cells], mode="bicubic", antialias=True).clamp(0, 1)
         noise = torch.from_numpy(rng.standard_normal((1, 4, *cells), "float32")).to(device)
         timestep = torch.tensor([rng.integers(recipe.timesteps[0], recipe.timesteps[1], endpoint=True)], device=device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with bf16_where_fast(device):
             image = augment(base, image, timestep, noise)
         image = F.interpolate(image.float(), (h, w), mode="bicubic", antialias=True)
         temporary = out / f"{state.process_index}.tmp.jpg"
