@@ -138,14 +138,16 @@ class Methods:
 
 
 def measure(case: Case, results: Tensor) -> dict[str, float]:
-    """All metrics of one method on one case, means over seeds."""
+    """All metrics of one method on one case, means over seeds; one seed has no spread."""
     image, mask = (x.expand(len(results), -1, -1, -1) for x in (case.image, case.mask))
-    return {
-        "hole_psnr": float(metrics.hole_psnr(results, image, mask).mean()),
-        "seed_spread": float(metrics.seed_spread(results[:, None], case.mask)),
-        "boundary_gradient": float(metrics.boundary_gradient(results, image, mask).mean()),
-        "colour_offset": float(metrics.colour_offset(results, image, mask).mean()),
+    values = {
+        "hole_psnr": metrics.hole_psnr(results, image, mask).mean(),
+        "boundary_gradient": metrics.boundary_gradient(results, image, mask).mean(),
+        "colour_offset": metrics.colour_offset(results, image, mask).mean(),
     }
+    if len(results) > 1:
+        values["seed_spread"] = metrics.seed_spread(results[:, None], case.mask)
+    return {name: float(value) for name, value in values.items()}
 
 
 def run(recipe: EvaluateRecipe) -> dict:
@@ -185,7 +187,8 @@ def run(recipe: EvaluateRecipe) -> dict:
 def summarize(images: list[dict]) -> dict:
     """Means of every metric and method, and ASUKA's paired difference to the baseline with its 95 % interval."""
     names = [name for name in METHODS if name in images[0]]
-    values = {m: {name: np.array([image[name][m] for image in images]) for name in names} for m in METRICS}
+    measured = [m for m in METRICS if all(m in image[OURS] for image in images)]
+    values = {m: {name: np.array([image[name][m] for image in images]) for name in names} for m in measured}
     return {
         "images": len(images),
         "means": {m: {name: float(v.mean()) for name, v in by_name.items()} for m, by_name in values.items()},
@@ -202,7 +205,8 @@ def table(summary: dict, recipe: EvaluateRecipe) -> str:
         f"| | {' | '.join(names)} | {OURS} - baseline (95 % interval) |",
         f"|---|{'---|' * (len(names) + 1)}",
     ]
-    for metric, (unit, more) in METRICS.items():
+    for metric in summary["means"]:
+        unit, more = METRICS[metric]
         mean, low, high = summary["difference"][metric]
         cells = " | ".join(f"{summary['means'][metric][name]:.2f}" for name in names)
         better = "more" if more else "less"

@@ -50,6 +50,19 @@ def test_holes_are_the_first_that_fit(recipe):
         evaluate.Case(replace(recipe, hole=(0.98, 0.99)), mixture, photo, 7)
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_seed_has_no_spread(recipe, seeds):
+    recipe = replace(recipe, seeds=seeds)
+    case = evaluate.Case(recipe, Mixture(recipe.masks), Path(recipe.photos, "coffee.jpg"), 0)
+    values = evaluate.measure(case, (case.image + 0.1 * case.noise[:, :1].mean((2, 3), keepdim=True)).clamp(0, 1))
+    summary = evaluate.summarize([{"photo": "coffee.jpg", evaluate.BASELINE: values, evaluate.OURS: values}] * 2)
+    assert summary["difference"].keys() == summary["means"].keys() == values.keys()
+    assert ("seed_spread" in values) == (seeds == 2)
+    text = evaluate.table(summary, recipe)
+    assert ("| seed spread (grey levels, less is better) |" in text) == (seeds == 2)
+    assert "nan" not in text
+
+
 @pytest.mark.parametrize("with_spl", [False, True])
 def test_every_method_gets_its_column(recipe, tmp_path, with_spl):
     torch.manual_seed(0)
