@@ -251,7 +251,8 @@ def compare_methods(recipe: Benchmark, a: str, b: str) -> str:
             np.stack([set_features(name, seed, pairs, networks.features, out) for seed in range(counts[name])])
             for name in (a, b)
         ]
-        fid = fid_difference(*fakes, networks.features(pair.image for pair in pairs))
+        if len(pairs) > 1:
+            fid = fid_difference(*fakes, networks.features(pair.image for pair in pairs))
     return compare(images, a, b, fid)
 
 

@@ -88,10 +88,12 @@ def measure(results: Sequence[np.ndarray], original: np.ndarray, mask: np.ndarra
 
 def measure_set(fake: np.ndarray, real: np.ndarray, size: int, protocol: Protocol) -> tuple[dict, dict]:
     """From the features of one seed's composites, `size` pixels wide, and of their originals: FID with what the IDS saw;
-    and U-IDS and P-IDS pair by pair, {name: (N,)}, if there are any."""
+    and U-IDS and P-IDS pair by pair, {name: (N,)}, if there are any. One pair has no FID, but a reason for that."""
     ids = inception_discriminative_score(fake, real, size if protocol.reduce else None)
+    enough = len(fake) > 1
     scores = {
-        "fid": frechet_distance(fake, real),
+        "fid": frechet_distance(fake, real) if enough else None,
+        "fid_reason": None if enough else "1 pair has no covariance; at least 2 are needed",
         "components": ids.components,
         "reason": ids.reason,
         "warning": ids.warning,

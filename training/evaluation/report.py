@@ -45,8 +45,7 @@ def table(results: dict) -> str:
     """The results as Markdown, the paper's numbers in brackets."""
     found = {}
     for name, method in results["methods"].items():
-        fid = {"fid": float(np.mean([s["fid"] for s in method["sets"]]))} if method["sets"] else {}
-        found[name] = fid | method["means"]
+        found[name] = ({"fid": float(np.mean(each))} if (each := fids(method)) else {}) | method["means"]
     better = {"fid": False, **{metric: more for metric, (_, more) in METRICS.items()}}
     columns = [metric for metric in better if any(metric in values for values in found.values())]
     head = " | ".join(f"{label(metric)} ({'more' if better[metric] else 'less'} is better)" for metric in columns)
@@ -61,10 +60,15 @@ def table(results: dict) -> str:
     return "\n".join(lines + ["", *remarks(results)]).rstrip() + "\n"
 
 
+def fids(method: dict) -> list[float]:
+    """Of a method's seeds, those that there are."""
+    return [s["fid"] for s in method["sets"] if s["fid"] is not None]
+
+
 def remarks(results: dict) -> list[str]:
-    """Why there are no U-IDS and P-IDS, or what they are worth."""
+    """Why there is no FID, or no U-IDS and P-IDS, or what they are worth."""
     sets = [s for method in results["methods"].values() for s in method["sets"]]
-    kinds = {"reason": "No U-IDS and P-IDS", "warning": "U-IDS and P-IDS"}
+    kinds = {"fid_reason": "No FID", "reason": "No U-IDS and P-IDS", "warning": "U-IDS and P-IDS"}
     return [f"{about}: {text}." for kind, about in kinds.items() for text in sorted({s[kind] for s in sets if s[kind]})]
 
 

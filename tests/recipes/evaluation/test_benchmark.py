@@ -150,6 +150,19 @@ def test_commit_tells_of_changed_files(tmp_path, monkeypatch):
     assert commit() == f"{clean}-dirty"
 
 
+def test_one_pair_has_no_fid(bench, monkeypatch, capsys):
+    bench.config["features"] = "random-vgg16"
+    bench.config["pairs"]["count"] = 1
+    command(bench, monkeypatch)
+    (scores,) = json.loads((bench.out / "results.json").read_text())["methods"]["off by 8"]["sets"]
+    assert scores["fid"] is None
+    text = (bench.out / "results.md").read_text()
+    assert "No FID: 1 pair has no covariance; at least 2 are needed.\n" in text
+    assert "| FID" not in text
+    command(bench, monkeypatch, "--compare", "off by 8", "off by 2")
+    assert "| PSNR (dB) |" in capsys.readouterr().out
+
+
 def test_sheet_has_every_picture_in_its_cell():
     rows = [[np.full((8, 8, 3), 50 * row + 10 * column, np.uint8) for column in range(3)] for row in range(2)]
     found = np.asarray(sheet(["a", "b", "c"], rows))
@@ -319,7 +332,7 @@ def test_results_of_another_size_are_named(bench, monkeypatch, capsys):
 def test_table_has_the_papers_numbers_beside_ours():
     method = {
         "means": {"lpips": 0.2, "psnr": 20.0},
-        "sets": [{"fid": 10.0, "components": 9, "reason": "too few", "warning": "few"}],
+        "sets": [{"fid": 10.0, "components": 9, "fid_reason": None, "reason": "too few", "warning": "few"}],
     }
     recipe = {"pairs": {"size": 512, "misato": None}, "seeds": 1, "methods": []}
     results = {
