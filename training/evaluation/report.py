@@ -24,7 +24,7 @@ def write_report(out: Path, results: dict, images: list[dict], shown: Sequence[P
     """Writes results.md, plots/, index.html and examples.jpg."""
     markdown = table(results)
     (out / "results.md").write_text(markdown, encoding="utf-8")
-    plots = write_plots(out / "plots", images)
+    plots = write_plots(out / "plots", results, images)
     sections = [exhibit(out, pair, list(results["methods"])) for pair in shown]
     page = PAGE.read_text(encoding="utf-8")
     for name, text in {
@@ -113,27 +113,37 @@ def html_table(markdown: str) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def write_plots(folder: Path, images: list[dict]) -> list[str]:
-    """One plot a metric: every method's mean over pictures with its 95 % interval. Returns the file names."""
+def write_plots(folder: Path, results: dict, images: list[dict]) -> list[str]:
+    """One plot a metric: every method's mean over pictures with its 95 % interval, and the FID of every seed. Returns the
+    file names."""
     folder.mkdir(exist_ok=True)
     names = []
-    for metric, (unit, more) in METRICS.items():
+    if seeds := [(fid, name) for name, method in results["methods"].items() for fid in fids(method)]:
+        names.append(plot(folder, "fid", *zip(*seeds, strict=True)))
+    for metric in METRICS:
         methods = [name for name in images[0]["methods"] if len(paired(images, metric, name)[0])]
         if not methods:
             continue
         intervals = np.array(
             [paired_bootstrap(v, np.zeros_like(v)) for m in methods for v in paired(images, metric, m)]
         )
-        figure = Figure(figsize=(6, 0.8 + 0.35 * len(methods)), layout="constrained")
-        axes = figure.add_subplot()
         mean, low, high = intervals.T
-        axes.errorbar(mean, methods, xerr=[mean - low, high - mean], fmt="o", capsize=3)
-        axes.set_xlabel(f"{label(metric)}{f', {unit}' if unit else ''} ({'more' if more else 'less'} is better)")
-        axes.margins(y=0.5 / len(methods))
-        axes.invert_yaxis()
-        figure.savefig(folder / f"{metric}.svg")
-        names.append(f"{metric}.svg")
+        names.append(plot(folder, metric, mean, methods, [mean - low, high - mean]))
     return names
+
+
+def plot(folder: Path, metric: str, values: Sequence[float], methods: Sequence[str], errors=None) -> str:
+    """Values (N,) in the rows of their methods (N,), with errors (2, N) to both sides. Returns the file's name."""
+    unit, more = METRICS.get(metric, ("", False))
+    rows = len(set(methods))
+    figure = Figure(figsize=(6, 0.8 + 0.35 * rows), layout="constrained")
+    axes = figure.add_subplot()
+    axes.errorbar(values, methods, xerr=errors, fmt="o", capsize=3)
+    axes.set_xlabel(f"{label(metric)}{f', {unit}' if unit else ''} ({'more' if more else 'less'} is better)")
+    axes.margins(y=0.5 / rows)
+    axes.invert_yaxis()
+    figure.savefig(folder / f"{metric}.svg")
+    return f"{metric}.svg"
 
 
 def write_examples(out: Path, methods: Sequence[str], shown: Sequence[Pair]) -> None:

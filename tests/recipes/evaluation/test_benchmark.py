@@ -24,7 +24,7 @@ from training.evaluation.distributions import frechet_distance
 from training.evaluation.exhibits import outline_point, sheet, zoom
 from training.evaluation.methods import MethodConfig, ask, make_method
 from training.evaluation.pairs import PairsConfig, open_pairs
-from training.evaluation.report import table
+from training.evaluation.report import table, write_plots
 from training.masks import MaskConfig
 
 SIZE, COUNT = 64, 6
@@ -80,7 +80,7 @@ def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
     assert "No U-IDS and P-IDS: 6 pairs in 64 dimensions are too few, " in text
     page = (bench.out / "index.html").read_text()
     shown = [bench.out / part.split('"')[0] for part in page.split('src="')[1:]]
-    assert len(shown) == 2 * 9 + 5
+    assert len(shown) == 2 * 9 + 6
     assert all(path.exists() for path in shown)
     with Image.open(bench.out / "examples.jpg") as examples:
         assert examples.size == (4 * 260 - 4, 28 + 2 * 260 - 4)  # input, both methods, original; two photos shown
@@ -347,6 +347,17 @@ def test_table_has_the_papers_numbers_beside_ours():
     assert "| ASUKA | 10.000 (11.460) | 20.000 | 0.200 (0.150) |" in text
     assert "| mine | 10.000 | 20.000 | 0.200 |" in text
     assert text.endswith("No U-IDS and P-IDS: too few.\nU-IDS and P-IDS: few.\n")
+
+
+def test_fid_of_every_seed_is_plotted(tmp_path):
+    fids = {"a": [1.0, 3.0], "b": [2.0, None]}
+    results = {"methods": {name: {"sets": [{"fid": fid} for fid in each]} for name, each in fids.items()}}
+    assert write_plots(tmp_path / "plots", results, [{"methods": {"a": {}, "b": {}}}]) == ["fid.svg"]
+    svg = (tmp_path / "plots" / "fid.svg").read_text()
+    assert "<!-- FID (less is better) -->" in svg
+    x, y = np.array(re.findall(r'<use xlink:href="#\w+" x="(.+?)" y="(.+?)" style="fill: #1f77b4', svg), float).T
+    assert (x[1] - x[0], y[0]) == (pytest.approx(2 * (x[2] - x[0])), y[1])
+    assert y[2] > y[1]
 
 
 def test_differences_are_paired(tmp_path):
