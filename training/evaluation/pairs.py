@@ -67,16 +67,17 @@ class Misato(Sequence):
             check_count(self.folder / "image", len(self.files), config.count)
             self.files = spread(self.files, config.count)
         self.names = [file.stem for file in self.files]
+        prefix = "00" if self.size == 1024 else ""
+        self.masks = require_masks([self.folder / "mask" / f"{prefix}{file.name}" for file in self.files])
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, i: int) -> Pair:
         file = self.files[i]
-        mask = self.folder / "mask" / (f"00{file.name}" if self.size == 1024 else file.name)
         number = int(file.stem)
         domain = DOMAINS[number // PER_DOMAIN]
-        return check(Pair(number, file.stem, domain, read_picture(file), read_grey(mask)), self.size)
+        return check(Pair(number, file.stem, domain, read_picture(file), read_grey(self.masks[i])), self.size)
 
 
 class Photos(Sequence):
@@ -94,6 +95,8 @@ class Photos(Sequence):
         self.files = [self.files[i] for i in order[: config.count]]
         self.names = [file.stem for file in self.files]
         self.mixture = Mixture(config.masks) if config.masks else None
+        if config.mask_folder:
+            self.masks = require_masks([Path(config.mask_folder, f"{name}.png") for name in self.names])
 
     def __len__(self) -> int:
         return len(self.files)
@@ -105,7 +108,7 @@ class Photos(Sequence):
             mask = draw_mask(self.mixture, config.hole, np.random.default_rng([config.seed, i])) * 255
             mask = cv2.resize(mask, (config.size, config.size), interpolation=cv2.INTER_NEAREST)
         else:
-            mask = read_grey(Path(config.mask_folder, f"{file.stem}.png"))
+            mask = read_grey(self.masks[i])
         return check(Pair(i, file.stem, "photos", image, mask), config.size)
 
 
@@ -119,6 +122,15 @@ def check_count(folder: str | Path, found: int, count: int) -> None:
     """Raises ValueError for fewer photos than are to be taken."""
     if found < count:
         raise ValueError(f"{folder} has {found} photos, fewer than count, {count}")
+
+
+def require_masks(paths: list[Path]) -> list[Path]:
+    """The same paths. Raises FileNotFoundError where there are not all of them."""
+    if missing := [path for path in paths if not path.is_file()]:
+        raise FileNotFoundError(
+            f"{missing[0].parent}: {len(missing)} masks are missing, such as {missing[0].name}; name them like the photos"
+        )
+    return paths
 
 
 def check(pair: Pair, size: int) -> Pair:

@@ -237,6 +237,22 @@ def test_missing_results_are_told_before_the_long_part(bench, monkeypatch, capsy
     assert not (bench.out / "pictures").exists()
 
 
+@pytest.mark.parametrize("misato", [False, True])
+def test_missing_masks_are_told_before_the_long_part(bench, monkeypatch, capsys, misato):
+    if misato:
+        make_misato(bench)
+    folder = bench.folder / ("misato/64/mask" if misato else "masks")
+    lost = sorted(folder.iterdir())[:2]
+    for path in lost:
+        path.unlink()
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert re.search(
+        rf"{folder}: 2 masks are missing, such as ({lost[0].name}|{lost[1].name}); name", capsys.readouterr().err
+    )
+    assert not (bench.out / "pictures").exists()
+
+
 def test_methods_of_one_name(bench, monkeypatch, capsys):
     bench.config["methods"][1]["name"] = "off by 8"
     with pytest.raises(SystemExit):
