@@ -147,6 +147,14 @@ def test_what_goes_wrong_is_told(runtime, question):
         make_method(MethodConfig("x", Diffusion(BASE)), runtime)(question)
 
 
+def test_missing_weights_are_told(runtime):
+    ablation = replace(METHODS["ASUKA"], alignment="align-attn.safetensors")
+    with pytest.raises(
+        FileNotFoundError, match=r"models/asuka has no align-attn\.safetensors; put it there, or .*training\.ablations"
+    ):
+        make_method(MethodConfig("x", ablation), runtime)
+
+
 def test_graph_taken_off_the_queue_is_told(server, runtime, question):
     """Instead of waiting for it for ever."""
     comfyui, told = ComfyUI(runtime), []

@@ -42,10 +42,16 @@ class ComfyUI:
         return response
 
     def weights(self, files: dict[str, str]) -> dict[str, str]:
-        """SHA-256 of files {name: folder of models/}, or "not hashed"."""
+        """SHA-256 of files {name: folder of models/}, or "not hashed". Raises FileNotFoundError."""
         if self.config.models is None:
             return dict.fromkeys(files, "not hashed")
-        return {name: sha256(Path(self.config.models, folder, name)) for name, folder in files.items()}
+        paths = {name: Path(self.config.models, folder, name) for name, folder in files.items()}
+        for name, path in paths.items():
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path.parent} has no {name}; put it there, or correct comfyui.models (the miniature's ablations are made by python -m training.ablations)"
+                )
+        return {name: sha256(path) for name, path in paths.items()}
 
     def upload(self, image: np.ndarray, hole: np.ndarray) -> str:
         """Gives ComfyUI a picture (H, W, 3) uint8, its hole in alpha as the mask editor does it. It is named by its
