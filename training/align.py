@@ -77,7 +77,7 @@ class AlignObjective(Objective):
         )
         reconstructed = batch["reconstructed"]
         values = {
-            "loss_predicted": (loss * ~reconstructed).sum() / (~reconstructed).sum().clamp_min(1),
+            "loss_predicted": (loss * ~reconstructed).sum() / (~reconstructed).sum(),  # NaN where all are
             "substituted": reconstructed.float().mean(),
         }
         return loss.mean(), {key: value.detach() for key, value in values.items()}

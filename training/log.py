@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import math
 import time
 from pathlib import Path
 
@@ -42,18 +43,19 @@ class Log:
         self.since, self.since_step = time.monotonic(), start
 
     def step(self, step: int, values: list[dict[str, Tensor]], grad_norm: Tensor, lr: float) -> None:
-        """Takes the values of one optimizer step's micro-batches."""
+        """Takes the values of one optimizer step's micro-batches, NaN for one that has none."""
         self.pending += values
         self.bar.update()
         if step % self.every and step != self.steps:
             return
         seconds, done = time.monotonic() - self.since, step - self.since_step
-        means = {k: sum(float(p[k]) for p in self.pending) / len(self.pending) for k in self.pending[0]}
+        means = {k: mean([float(p[k]) for p in self.pending]) for k in self.pending[0]}
         row = means | {"grad_norm": float(grad_norm), "lr": lr, "images_per_second": done * self.batch_size / seconds}
         self.bar.set_postfix(
             loss=f"{row['loss']:.4g}", images=f"{row['images_per_second']:.3g}/s", memory=f"{memory() / 2**30:.1f}GiB"
         )
-        write(self.path, [{"step": step, **{key: f"{value:.6g}" for key, value in row.items()}}])
+        cells = {key: "" if math.isnan(value) else f"{value:.6g}" for key, value in row.items()}
+        write(self.path, [{"step": step, **cells}])
         self.scalars(step, row)
         self.pending = []
         self.since, self.since_step = time.monotonic(), step
@@ -75,12 +77,19 @@ class Log:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         for key, value in values.items() if self.board else ():
-            self.board.add_scalar(key, value, step)
+            if not math.isnan(value):
+                self.board.add_scalar(key, value, step)
 
     def close(self) -> None:
         self.bar.close()
         if self.board:
             self.board.close()
+
+
+def mean(values: list[float]) -> float:
+    """Of those that are not NaN; NaN where all are."""
+    there = [value for value in values if not math.isnan(value)]
+    return sum(there) / len(there) if there else math.nan
 
 
 def write(path: Path, rows: list[dict]) -> None:

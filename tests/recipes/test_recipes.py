@@ -26,6 +26,7 @@ from training.base.unet import DescribedUNet, UNetStage
 from training.cache import Cached
 from training.data import DataConfig, Photos
 from training.latents import LatentsConfig, build_latents
+from training.loop import fit
 from training.masks import MaskConfig
 
 
@@ -171,6 +172,28 @@ def test_what_the_alignment_lacks_is_told_before_anything_is_encoded(photos, mas
     with pytest.raises(FileNotFoundError, match="lost: no "):
         align.train(recipe)
     assert {path.name for path in tmp_path.iterdir()} == {"mae.safetensors"}
+
+
+def test_loss_with_predicted_priors_is_the_mean_of_those_there_are(photos, masks, base, tmp_path, monkeypatch):
+    """The first step has none, the second no others. Pictures, which take most of a short run, are left out."""
+    monkeypatch.setattr(align, "fit", lambda run, objective, dataset, *_: fit(run, objective, dataset))
+    checkpoints.save(tmp_path / "mae.safetensors", {"mae": MAE(TINY_MAE)})
+    data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(masks), size=64)
+    recipe = align.AlignRecipe(
+        base=str(base),
+        mae=str(tmp_path / "mae.safetensors"),
+        latents=LatentsConfig(str(tmp_path / "latents"), 4, data, holes, 2, 0),
+        run=run_config(tmp_path / "each", log_every=1),
+        model=AlignmentConfig(prior_dim=24, depth=1, mlp_ratio=0.25),
+        substitution=align.Substitution(start=1.0, end=0.0, steps=1),
+    )
+    align.train(recipe)
+    align.train(replace(recipe, run=run_config(tmp_path / "both", log_every=2)))
+    first, second = csv.DictReader((tmp_path / "each" / "log.csv").open())
+    (both,) = csv.DictReader((tmp_path / "both" / "log.csv").open())
+    assert (first["loss_predicted"], first["substituted"]) == ("", "1")
+    assert (second["loss_predicted"], second["substituted"]) == (second["loss"], "0")
+    assert both["loss_predicted"] == second["loss"]
 
 
 def test_more_latents_are_added_to_those_that_are_there(photos, masks, tmp_path):
