@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -171,7 +172,7 @@ def exhibit(out: Path, pair: Pair, methods: list[str]) -> str:
         for kind, picture in pictures.items():
             file = folder / f"{len(rows)}-{kind}.webp"
             Image.fromarray(picture).save(file, quality=90)
-            cells += f'<figure><img loading="lazy" src="{escape(str(file.relative_to(out)))}"><figcaption>{kind}</figcaption></figure>'
+            cells += f'<figure><img loading="lazy" src="{quote(file.relative_to(out).as_posix())}"><figcaption>{kind}</figcaption></figure>'
         rows.append(f"<h3>{escape(title)}</h3><div>{cells}</div>")
 
     hole = masked(pair.image, pair.mask)
@@ -180,4 +181,4 @@ def exhibit(out: Path, pair: Pair, methods: list[str]) -> str:
         result = read_picture(out / "pictures" / name / f"{pair.name}-0.png")
         pasted = composite(result, pair.image, pair.mask)
         show(name, result=pasted, error=error_map(result, pair.image), edge=zoom(pasted, point))
-    return f'<section id="{escape(pair.name)}"><h2>{escape(pair.name)}, {escape(pair.domain)}</h2>{"".join(rows)}</section>'
+    return f'<section id="{pair.number}"><h2>{escape(pair.name)}, {escape(pair.domain)}</h2>{"".join(rows)}</section>'

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
@@ -363,6 +365,18 @@ def test_table_has_the_papers_numbers_beside_ours():
     assert "| ASUKA | 10.000 (11.460) | 20.000 | 0.200 (0.150) |" in text
     assert "| mine | 10.000 | 20.000 | 0.200 |" in text
     assert text.endswith("No U-IDS and P-IDS: too few.\nU-IDS and P-IDS: few.\n")
+
+
+def test_page_finds_pictures_of_any_name(bench, monkeypatch):
+    for folder in ("photos", "masks", "off by 8", "off by 2"):
+        (bench.folder / folder / "3.png").rename(bench.folder / folder / '50% "off" #1?.png')
+    bench.config["pictures"] = COUNT
+    command(bench, monkeypatch)
+    page = (bench.out / "index.html").read_text()
+    links = [urlsplit(unescape(link)) for link in re.findall('src="(.*?)"', page)]
+    assert len(links) == 9 * COUNT + 5
+    assert all((bench.out / unquote(link.path)).is_file() for link in links)
+    assert re.findall('<section id="(.*?)">', page) == [str(i) for i in range(COUNT)]
 
 
 def test_fid_of_every_seed_is_plotted(tmp_path):
