@@ -1,11 +1,13 @@
 """Samples depend on seed and index alone; broken files are survived."""
 
+import gc
 import logging
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -277,6 +279,28 @@ def test_list_file(photos, tmp_path):
     listed = tmp_path / "photos.txt"
     listed.write_text(f"{photos / 'coffee.jpg'}\n{photos / 'rocket.jpg'}\n")
     assert [Path(path).name for path in find_photos((str(listed),))] == ["coffee.jpg", "rocket.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["files", "shards"])
+def test_a_photo_takes_few_bytes_beside_its_name(kind, tmp_path, monkeypatch):
+    """Once the source is open: millions of photos are in the memory of every data worker."""
+    monkeypatch.setenv("ASUKA_CACHE", str(tmp_path / "cache"))
+    names = [f"{'ä' * 20}-{i:05d}.jpg" for i in range(4000)]
+    if kind == "files":
+        (tmp_path / "all.txt").write_text("\n".join(names), encoding="utf-8")
+        location = str(tmp_path / "all.txt")
+    else:
+        with tarfile.open(tmp_path / "all.tar", "w") as tar:
+            for name in names:
+                tar.addfile(tarfile.TarInfo(name))
+        location = f"{tmp_path}/all.tar"
+    tracemalloc.start()
+    source = open_source((location,))
+    gc.collect()
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [Path(source.name(i)).name for i in range(len(source))] == names
+    assert taken / len(names) < len(names[0].encode()) + 40
 
 
 def test_check_reports_what_it_found(photos, tmp_path):

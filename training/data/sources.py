@@ -7,6 +7,7 @@ import os
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -84,23 +85,38 @@ def decode_photo(data: bytes) -> np.ndarray | None:
     return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
+class Names(Sequence):
+    """Strings in one piece of memory, which data workers share: of Python's objects each gets a copy by counting who
+    refers to them."""
+
+    def __init__(self, names: Iterable[str]):
+        encoded = [os.fsencode(name) for name in names]
+        self.bytes, self.ends = b"".join(encoded), np.cumsum([0] + [len(name) for name in encoded])
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, i: int) -> str:
+        return os.fsdecode(self.bytes[self.ends[i] : self.ends[i + 1]])
+
+
 class Files:
     """Photos in files of their own."""
 
     def __init__(self, paths: list[Path]):
-        self.paths = paths
+        self.names = Names(map(str, paths))
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         return rng.permutation(len(self))
 
     def data(self, i: int) -> bytes:
-        return read_bytes(self.paths[i])
+        return read_bytes(Path(self.name(i)))
 
     def name(self, i: int) -> str:
-        return str(self.paths[i])
+        return self.names[i]
 
 
 class Shards:
@@ -115,8 +131,9 @@ class Shards:
     def __init__(self, urls: list[str]):
         self.urls, self.cache = urls, Path(os.environ.get("ASUKA_CACHE", Path(tempfile.gettempdir(), "asuka-shards")))
         self.cache.mkdir(parents=True, exist_ok=True)
-        self.members = [self.index(url) for url in urls]
-        self.starts = np.cumsum([0] + [len(members) for members in self.members])
+        indexed = [self.index(url) for url in urls]
+        self.names, self.places = [names for names, _ in indexed], [places for _, places in indexed]
+        self.starts = np.cumsum([0] + [len(names) for names in self.names])
         if not len(self):
             raise FileNotFoundError(f"{', '.join(urls)}: no photos in these shards")
 
@@ -133,7 +150,8 @@ class Shards:
         return np.concatenate(order)
 
     def data(self, i: int) -> bytes:
-        shard, (_, offset, size) = self.locate(i)
+        shard, member = self.locate(i)
+        offset, size = self.places[shard][member].tolist()
         try:
             with self.opened(self.urls[shard]) as file:
                 file.seek(offset)
@@ -142,15 +160,17 @@ class Shards:
             return b""
 
     def name(self, i: int) -> str:
-        shard, (name, _, _) = self.locate(i)
-        return f"{self.urls[shard]}/{name}"
+        shard, member = self.locate(i)
+        return f"{self.urls[shard]}/{self.names[shard][member]}"
 
-    def locate(self, i: int) -> tuple[int, tuple[str, int, int]]:
+    def locate(self, i: int) -> tuple[int, int]:
+        """The number of photo i's shard, and its own in there."""
         shard = int(np.searchsorted(self.starts, i, side="right")) - 1
-        return shard, self.members[shard][i - self.starts[shard]]
+        return shard, i - int(self.starts[shard])
 
-    def index(self, url: str) -> list[tuple[str, int, int]]:
-        """(name, offset, size) of every photo in a shard, remembered in the cache folder."""
+    def index(self, url: str) -> tuple[Names, np.ndarray]:
+        """The names of the N photos in a shard, and their places (N, 2), offset and size in bytes; remembered in the cache
+        folder."""
         if "://" not in url and not Path(url).is_file():
             raise FileNotFoundError(f"{url}: no such file, expected a tar shard of photos")
         path = self.cached(url).with_suffix(".json")
@@ -160,9 +180,11 @@ class Shards:
                     members = [(m.name, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in SUFFIXES]
             except (FileNotFoundError, tarfile.TarError) as error:
                 log.warning("%s: no readable tar file, skipped (%s)", url, error)
-                return []
+                return Names([]), np.empty((0, 2), np.int64)
             write_atomically(path, json.dumps(members).encode())
-        return [tuple(member) for member in json.loads(path.read_text())]
+        members = json.loads(path.read_text())
+        places = np.array([place for _, *place in members], np.int64).reshape(-1, 2)  # of no photos, too
+        return Names(name for name, _, _ in members), places
 
     def opened(self, url: str) -> BinaryIO:
         """The shard, even if another process, which shares the cache, makes room there in between."""
