@@ -7,8 +7,9 @@ what can be passed on is the manifest: which photo, which crop, which mask. Wher
 """
 
 import json
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +21,16 @@ from sklearn.cluster import BisectingKMeans
 from tqdm.auto import tqdm
 
 from ..config import ConfigError, parse_command_line
-from ..data import find_photos
+from ..data import find_photos, read_photo
 from ..masks import MaskConfig, Mixture
 from .coco import Foregrounds
 from .features import FeatureCache
 from .hashes import sha256
 from .networks import NETWORKS
-from .pairs import DOMAINS, PER_DOMAIN, centre_crop, crop_box, read_picture
+from .pairs import DOMAINS, PER_DOMAIN, centre_crop, crop_box
 
+log = logging.getLogger(__name__)
+Extract = Callable[[Iterable[np.ndarray]], np.ndarray]  # pictures (H, W, 3) uint8 -> features (N, D)
 MIN_HOLE = 0.05  # share of the photo that the foreground must leave of a hole
 MIN_WHOLE = 0.5  # share of such a hole that must be one piece
 DRAWS = 20  # masks to try on a photo
@@ -102,19 +105,38 @@ def distinct(files: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def choose(recipe: MisatoRecipe, extract: Callable[[Sequence[Path]], np.ndarray]) -> list[dict]:
+def describe(photos: dict[str, Path], extract: Extract) -> tuple[list[str], np.ndarray]:
+    """The hashes of those photos that are readable, and their features (N, D). Others are named and counted in the log."""
+    readable = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        skipped = 0
+        for digest, file in tqdm(photos.items(), desc="features", unit="photo", dynamic_ncols=True):
+            if (picture := read_photo(file)) is None:
+                skipped += 1
+                log.warning("%s: not a readable picture, skipped (%d so far)", file, skipped)
+                continue
+            readable.append(digest)
+            yield picture
+
+    features = extract(pictures())
+    return readable, features
+
+
+def choose(recipe: MisatoRecipe, extract: Extract) -> list[dict]:
     """The manifest: of every pair its number, domain, file below its folder, crop, mask seed and hashes."""
     mixture, manifest = Mixture(recipe.masks), []
     for domain, folder in recipe.folders.items():
         foregrounds = Foregrounds(recipe.coco) if domain == "background" and recipe.coco else None
-        hashes, files = zip(*distinct(find_photos((folder,))).items(), strict=True)
-        features = extract(files)
+        photos = distinct(find_photos((folder,)))
+        hashes, features = describe(photos, extract)
         if recipe.normalize:
             features = features / np.linalg.norm(features, axis=1, keepdims=True)
         for i, members in enumerate(nearest_to_centres(features, recipe.count, recipe.seed)):
             number = DOMAINS.index(domain) * PER_DOMAIN + i  # the number tells the domain
             for member in members:
-                photo, file = read_picture(files[member]), files[member]
+                file = photos[hashes[member]]
+                photo = read_photo(file)
                 foreground = foregrounds.crop(file.name, photo.shape[:2], recipe.size) if foregrounds else None
                 mask = draw_hole(mixture, recipe.size, foreground, np.random.default_rng([recipe.seed, number]))
                 if mask is not None:
@@ -146,7 +168,7 @@ def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
         file = Path(recipe.folders[entry["domain"]], entry["file"])
         if (found := sha256(file)) != entry["sha256"]:
             raise ValueError(f"{file} has SHA-256 {found}, not the manifest's {entry['sha256']}; it is another photo")
-        photo, foreground = read_picture(file), None
+        photo, foreground = read_photo(file), None
         if entry["domain"] == "background" and foregrounds:
             foreground = foregrounds.crop(file.name, photo.shape[:2], recipe.size)
         mask = draw_hole(mixture, recipe.size, foreground, np.random.default_rng(entry["mask_seed"]))
@@ -159,7 +181,7 @@ def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
         Image.fromarray(mask).save(folder / "mask" / f"{prefix}{entry['name']}.png")
 
 
-def run(recipe: MisatoRecipe, extract: Callable[[Sequence[Path]], np.ndarray]) -> None:
+def run(recipe: MisatoRecipe, extract: Extract) -> None:
     path = Path(recipe.out, "manifest.json")
     if path.exists():
         manifest = json.loads(path.read_text())
@@ -172,13 +194,11 @@ def run(recipe: MisatoRecipe, extract: Callable[[Sequence[Path]], np.ndarray]) -
     write(recipe, manifest)
 
 
-def clip_features(recipe: MisatoRecipe) -> Callable[[Sequence[Path]], np.ndarray]:
-    def extract(files: Sequence[Path]) -> np.ndarray:
+def clip_features(recipe: MisatoRecipe) -> Extract:
+    def extract(pictures: Iterable[np.ndarray]) -> np.ndarray:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = NETWORKS["clip-vit-l-14"](Path(recipe.weights), device)
-        return FeatureCache(network, Path(recipe.out, "features"))(
-            read_picture(file) for file in tqdm(files, desc="features", unit="photo", dynamic_ncols=True)
-        )
+        return FeatureCache(network, Path(recipe.out, "features"))(pictures)
 
     return extract
 

@@ -45,8 +45,8 @@ def recipe(tmp_path, masks) -> MisatoRecipe:
     )
 
 
-def mean_colour(files) -> np.ndarray:
-    return np.array([np.asarray(Image.open(file)).mean((0, 1)) for file in files])
+def mean_colour(pictures) -> np.ndarray:
+    return np.array([picture.mean((0, 1)) for picture in pictures])
 
 
 def test_photos_nearest_to_the_centres_are_chosen(recipe):
@@ -58,7 +58,7 @@ def test_photos_nearest_to_the_centres_are_chosen(recipe):
         expected = set()
         for kind in range(COUNT):  # written out: of each colour the photo nearest to the mean one
             files = sorted(Path(folder).glob("[0-9]*.png"))[kind::COUNT]
-            colours = mean_colour(files)
+            colours = mean_colour(np.asarray(Image.open(file)) for file in files)
             expected.add(files[np.linalg.norm(colours - colours.mean(0), axis=1).argmin()].name)
         assert chosen == expected
 
@@ -102,6 +102,19 @@ def test_no_background_hole_covers_an_object(recipe):
         mask = np.asarray(Image.open(Path(recipe.out, str(SIZE), "mask", f"{number:04d}.png"))) > 0
         assert not mask[:, : SIZE * 30 // 80].any()  # 40 pixels of the photo less the 10 cropped
         assert mask.mean() >= MIN_HOLE
+
+
+@pytest.mark.parametrize("domain", ["outdoor", "background"])
+def test_unreadable_photos_are_skipped_and_counted(recipe, caplog, domain):
+    run(recipe, mean_colour)
+    first = Path(recipe.out, "manifest.json").read_text()
+    for i, content in enumerate((b"", b"no picture")):
+        Path(recipe.folders[domain], f"broken {i}.jpg").write_bytes(content)
+    other = replace(recipe, out=recipe.out + "-other")
+    run(other, mean_colour)
+    assert Path(other.out, "manifest.json").read_text() == first
+    for i in range(2):
+        assert f"broken {i}.jpg: not a readable picture, skipped ({i + 1} so far)" in caplog.text
 
 
 def test_photos_without_room_for_a_hole_give_way_to_the_next(recipe):
