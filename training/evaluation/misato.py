@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from ..config import ConfigError, parse_command_line
 from ..data import find_photos, read_photo
 from ..masks import MaskConfig, Mixture
-from .coco import Foregrounds
+from .coco import Foregrounds, read_stored
 from .features import FeatureCache
 from .hashes import sha256
 from .networks import NETWORKS
@@ -105,14 +105,19 @@ def distinct(files: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def describe(photos: dict[str, Path], extract: Extract) -> tuple[list[str], np.ndarray]:
+def read_source(file: Path, domain: str) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB; None where it is no readable picture."""
+    return read_stored(file) if domain == "background" else read_photo(file)
+
+
+def describe(photos: dict[str, Path], domain: str, extract: Extract) -> tuple[list[str], np.ndarray]:
     """The hashes of those photos that are readable, and their features (N, D). Others are named and counted in the log."""
     readable = []
 
     def pictures() -> Iterator[np.ndarray]:
         skipped = 0
         for digest, file in tqdm(photos.items(), desc="features", unit="photo", dynamic_ncols=True):
-            if (picture := read_photo(file)) is None:
+            if (picture := read_source(file, domain)) is None:
                 skipped += 1
                 log.warning("%s: not a readable picture, skipped (%d so far)", file, skipped)
                 continue
@@ -129,14 +134,14 @@ def choose(recipe: MisatoRecipe, extract: Extract) -> list[dict]:
     for domain, folder in recipe.folders.items():
         foregrounds = Foregrounds(recipe.coco) if domain == "background" and recipe.coco else None
         photos = distinct(find_photos((folder,)))
-        hashes, features = describe(photos, extract)
+        hashes, features = describe(photos, domain, extract)
         if recipe.normalize:
             features = features / np.linalg.norm(features, axis=1, keepdims=True)
         for i, members in enumerate(nearest_to_centres(features, recipe.count, recipe.seed)):
             number = DOMAINS.index(domain) * PER_DOMAIN + i  # the number tells the domain
             for member in members:
                 file = photos[hashes[member]]
-                photo = read_photo(file)
+                photo = read_source(file, domain)
                 foreground = foregrounds.crop(file.name, photo.shape[:2], recipe.size) if foregrounds else None
                 mask = draw_hole(mixture, recipe.size, foreground, np.random.default_rng([recipe.seed, number]))
                 if mask is not None:
@@ -168,7 +173,7 @@ def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
         file = Path(recipe.folders[entry["domain"]], entry["file"])
         if (found := sha256(file)) != entry["sha256"]:
             raise ValueError(f"{file} has SHA-256 {found}, not the manifest's {entry['sha256']}; it is another photo")
-        photo, foreground = read_photo(file), None
+        photo, foreground = read_source(file, entry["domain"]), None
         if entry["domain"] == "background" and foregrounds:
             foreground = foregrounds.crop(file.name, photo.shape[:2], recipe.size)
         mask = draw_hole(mixture, recipe.size, foreground, np.random.default_rng(entry["mask_seed"]))

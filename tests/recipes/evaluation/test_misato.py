@@ -104,6 +104,23 @@ def test_no_background_hole_covers_an_object(recipe):
         assert mask.mean() >= MIN_HOLE
 
 
+def test_holes_are_off_the_objects_of_photos_that_exif_turns(recipe):
+    """The object is black."""
+    turned = Image.Exif()
+    turned[274] = 6
+    for file in Path(recipe.background).iterdir():
+        with Image.open(file) as photo:
+            photo.paste((0, 0, 0), (0, 0, 40, 80))
+            photo.save(file, exif=turned)
+    run(recipe, mean_colour)
+    pairs = [pair for pair in open_pairs(PairsConfig(misato=recipe.out, size=SIZE)) if pair.domain == "background"]
+    assert len(pairs) == COUNT
+    for pair in pairs:
+        black = pair.image.max(-1) < 10
+        assert 0.3 < black.mean() < 0.45
+        assert not (black & (pair.mask > 0)).any()
+
+
 @pytest.mark.parametrize("domain", ["outdoor", "background"])
 def test_unreadable_photos_are_skipped_and_counted(recipe, caplog, domain):
     run(recipe, mean_colour)
