@@ -15,13 +15,14 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from sklearn.utils import Bunch
+from torch.utils.data import DataLoader
 
 from training.config import ConfigError
 from training.data import DataConfig, Photos, decode_photo, find_photos, random_view, sources, twin_of, unpack
@@ -215,19 +216,21 @@ def test_processes_share_the_cache_of_remote_shards(photos, tmp_path, monkeypatc
 
 @pytest.fixture
 def web(shards, monkeypatch) -> Iterator[Bunch]:
-    """The shards behind a web server that answers the first so many requests with an error."""
-    state = Bunch(errors=0, asked=0)
+    """The shards behind a web server that answers the first so many requests with an error, and slowly if asked to."""
+    state = Bunch(errors=0, asked=0, slow=Event())
+    state.slow.set()
 
     class Handler(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             state.asked += 1
             state.errors -= 1
+            state.slow.wait(0.5)
             self.send_error(503) if state.errors >= 0 else super().do_GET()
 
         def log_message(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(sources, "time", Bunch(sleep=lambda seconds: None))
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(shards))) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -245,6 +248,39 @@ def test_shard_is_asked_for_again_after_an_error(web, photos, caplog):
     assert tars.data(0) == sorted(photos.iterdir())[0].read_bytes()
     assert "photos-00.tar: not fetched" in caplog.text
     assert "trying again" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4")  # on two cores
+def test_shard_is_fetched_once_for_all_processes(web, shards, tmp_path):
+    """Four data workers miss both shards at once."""
+    config = DataConfig(folders=(web.url,), size=16)
+    dataset = Photos(config, 0)
+    assert web.asked == 2  # to be indexed
+    for shard in (tmp_path / "cache").glob("*.tar"):
+        shard.unlink()
+    web.slow.clear()
+    loader = DataLoader(dataset, None, sampler=range(16), num_workers=4)
+    local = Photos(replace(config, folders=(f"{shards}/photos-{{00..01}}.tar",)), 0)
+    assert all(equal(sample, local[i]) for i, sample in enumerate(loader))
+    assert web.asked == 2 + 2
+
+
+def test_shard_that_a_killed_process_was_fetching_is_fetched(web, photos, tmp_path):
+    tars = open_source((web.url,))
+    shard = tars.local(tars.urls[0])
+    shard.unlink()
+    code = "import sys, time, filelock\nwith filelock.FileLock(sys.argv[1]): print(flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, shard.with_suffix(".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder, ThreadPoolExecutor(1) as pool:
+        holder.stdout.readline()
+        found = pool.submit(tars.data, 0)
+        try:
+            with pytest.raises(TimeoutError):
+                found.result(timeout=0.5)
+        finally:
+            holder.kill()
+        assert found.result(timeout=10) == sorted(photos.iterdir())[0].read_bytes()
+    assert web.asked == 2 + 1
 
 
 def test_shard_that_cannot_be_had_stops_the_run_in_one_line(web):

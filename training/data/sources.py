@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 
 import cv2
 import numpy as np
+from filelock import FileLock
 
 from ..config import ConfigError
 
@@ -198,12 +199,19 @@ class Shards:
         if "://" not in url:
             return Path(url)
         path = self.cached(url)
-        if not path.exists():
-            write_atomically(path, fetch(url))
-            others = sorted((p for p in self.cache.glob("*.tar") if p != path), key=lambda p: p.stat().st_mtime)
-            for old in others[: -2 * self.MIXED]:
-                old.unlink(missing_ok=True)
+        if path.exists():
+            return path
+        with FileLock(path.with_suffix(".lock")):  # of a process that dies the system frees it
+            if not path.exists():  # another process may have fetched it meanwhile
+                write_atomically(path, fetch(url))
+                self.make_room(path)
         return path
+
+    def make_room(self, new: Path) -> None:
+        """Of the other shards in the cache folder only the newest stay."""
+        others = sorted((p for p in self.cache.glob("*.tar") if p != new), key=lambda p: p.stat().st_mtime)
+        for old in others[: -2 * self.MIXED]:
+            old.unlink(missing_ok=True)
 
     def cached(self, url: str) -> Path:
         """Where a shard's index and copy lie; a local file that is written anew gets new ones."""
