@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from results import COMPARISONS
 
 from asuka_modules.alignment import VARIANTS
 from training import ablations, config
@@ -116,6 +117,12 @@ def test_some_can_be_picked():
     ]
     with pytest.raises(ValueError, match="no ablation align-none, only mae-pretrained, "):
         ablations.find(["align-none"])
+
+
+@pytest.mark.parametrize("benchmark", COMPARISONS)
+def test_results_compare_methods_that_there_are(benchmark):
+    methods = {method["name"] for method in config.load(CONFIGS / f"{benchmark}.yaml")["methods"]}
+    assert methods.issuperset(name for pair in COMPARISONS[benchmark] for name in pair)
 
 
 def test_pretraining_hides_random_patches_alone(masks):

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Trains the miniature's ablations and remakes its tables: bash scripts/results.sh --photos PHOTOS --masks MASKS --held-out PHOTOS
+# Takes more than a day on two CPU cores; started again it goes on where it was.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/setup.sh test
+PYTHONPATH=. exec "$PYTHON" scripts/results.py "$@"
