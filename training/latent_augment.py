@@ -3,30 +3,41 @@
     python -m training.latent_augment training/configs/miniature/latent_augment.yaml
 
 Each photo is encoded, noised to a large t, denoised by one U-Net call that sees the clean latent as its masked image and
-an all-zero mask, and decoded by the stock VAE: the image then has the U-Net's and the VAE's colours.
+an all-zero mask, and decoded by the stock VAE: the image then has the U-Net's and the VAE's colours. What else is in its
+batch, and which process makes it, do not matter. The same command goes on after the last shard that was finished.
 """
 
 import logging
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
 from .claim import claim, fingerprint
-from .config import main
-from .data import decode_photo, open_source, twin_of
+from .config import ConfigError, main
+from .data import Source, Twins, decode_photo, key_of, open_source, write_shard
 from .frozen import load_frozen
 from .pictures import to_uint8
-from .precision import bf16_where_fast
+from .precision import bf16_where_fast, has_bf16
 from .sd import LatentDiffusion
 
 log = logging.getLogger(__name__)
+ENCODERS = 4  # threads that make JPEGs
+WAITING = 16  # batches' worth of photos that may wait for others of their size
 
 
 @dataclass(frozen=True)
@@ -35,11 +46,72 @@ class LatentAugmentRecipe:
 
     base: str  # checkpoint with U-Net and autoencoder
     folders: tuple[str, ...]  # as of data
-    out: str  # folder; pictures that are there already are kept
+    out: str  # folder; twins that are there already are kept
     count: int | None = None  # of photos; none: all
     timesteps: tuple[int, int] = (500, 999)  # t is uniform over this range, ends included
     max_side: int = 512  # larger photos are reduced to this before
     seed: int = 0
+    batch_size: int = 16  # per process, of photos of one size
+    workers: int = 2  # per process, that read photos
+    shard: int = 1000  # twins per tar file, the most that a process loses when it is killed
+
+    def __post_init__(self):
+        for name in ("batch_size", "shard"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected 1 or more")
+
+
+class Photo(NamedTuple):
+    key: bytes
+    size: tuple[int, int]  # (h, w), also of the twin
+    inputs: tuple[np.ndarray, int, np.ndarray]  # image (3, H, W), timestep and noise (4, H / 8, W / 8) as of `augment`
+
+
+class Reader(Dataset):
+    """Item i is photo i's number, its key, and the photo; None if it has a twin or is not readable."""
+
+    def __init__(self, recipe: LatentAugmentRecipe, source: Source, done: Twins):
+        self.recipe, self.source, self.done = recipe, source, done
+
+    def __getitem__(self, i: int) -> tuple[int, bytes, Photo | None]:
+        data = self.source.data(i)
+        key = key_of(data)
+        if key in self.done or (picture := decode_photo(data)) is None:
+            return i, key, None
+        h, w = picture.shape[:2]
+        scale = min(1.0, self.recipe.max_side / max(h, w))
+        cells = [max(1, round(side * scale / 8)) for side in (h, w)]
+        image = torch.from_numpy(picture).permute(2, 0, 1).float()[None] / 255
+        image = F.interpolate(image, [8 * n for n in cells], mode="bicubic", antialias=True).clamp(0, 1)
+        rng = np.random.default_rng([self.recipe.seed, i])
+        noise = rng.standard_normal((4, *cells), "float32")
+        timestep = int(rng.integers(*self.recipe.timesteps, endpoint=True))
+        return i, key, Photo(key, (h, w), (image[0].numpy(), timestep, noise))
+
+
+def missing(reader: Reader, numbers: range) -> Iterator[Photo]:
+    """The photos without a twin, behind a progress bar; names and counts what is not readable."""
+    workers = reader.recipe.workers
+    # arrays as they are: tensors from workers would hold files open as long as they wait
+    loader = DataLoader(reader, batch_size=None, sampler=numbers, num_workers=workers, collate_fn=tuple)
+    unreadable = 0
+    for i, key, photo in tqdm(loader, desc=Path(reader.recipe.out).name, unit="photo", dynamic_ncols=True):
+        if photo:
+            yield photo
+        elif key not in reader.done:
+            unreadable += 1
+            log.warning("%s: not a readable picture, skipped (%d so far)", reader.source.name(i), unreadable)
+
+
+def batches(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:
+    """Photos of one size together; smaller batches where too many photos wait, and in the end."""
+    waiting = defaultdict(list)
+    for photo in photos:
+        waiting[photo.inputs[0].shape].append(photo)
+        fullest = max(waiting, key=lambda shape: len(waiting[shape]))
+        if len(waiting[fullest]) == size or sum(map(len, waiting.values())) == WAITING * size:
+            yield waiting.pop(fullest)
+    yield from waiting.values()
 
 
 def augment(base: LatentDiffusion, image: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
@@ -52,39 +124,56 @@ def augment(base: LatentDiffusion, image: Tensor, timestep: Tensor, noise: Tenso
 
 
 @torch.inference_mode()
+def restore(image: Tensor, size: tuple[int, int]) -> bytes:
+    """An estimate (3, H, W) as a picture file of the photo's size."""
+    return to_jpeg(to_uint8(F.interpolate(image[None].float(), size, mode="bicubic", antialias=True)[0]))
+
+
+def to_jpeg(picture: np.ndarray) -> bytes:
+    picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def twins(
+    base: LatentDiffusion, groups: Iterable[list[Photo]], pool: ThreadPoolExecutor
+) -> Iterator[tuple[bytes, Future[bytes]]]:
+    """The key of each photo, and its twin's picture file, which is made while the next batch is computed."""
+    device = base.alpha_bar.device
+    for group in groups:
+        inputs = [part.to(device) for part in default_collate([photo.inputs for photo in group])]
+        with bf16_where_fast(device):
+            images = augment(base, *inputs)
+        for photo, image in zip(group, images, strict=True):
+            yield photo.key, pool.submit(restore, image, photo.size)
+
+
+def tell(source: Source, numbers: range, done: Twins) -> None:
+    """Prints what there is to do, and the disk that it takes: less than a few photos do, whose details are finer."""
+    some = [decode_photo(source.data(i)) for i in numbers[:: max(1, len(numbers) // 16)]]
+    sizes = [len(to_jpeg(picture)) for picture in some if picture is not None]
+    total = np.mean(sizes or [0]) * len(numbers) / 1e9
+    sys.stdout.write(f"{len(numbers)} photos, {len(done)} twins there already; all take up to {total:.2g} GB\n")
+
+
+@torch.inference_mode()
 def run(recipe: LatentAugmentRecipe) -> Path:
-    state, out = PartialState(), Path(recipe.out)
-    device = state.device
-    base = load_frozen(recipe.base).to(device)
+    state, out = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")), Path(recipe.out)
+    base = load_frozen(recipe.base)
     settings = {"timesteps": recipe.timesteps, "max_side": recipe.max_side, "seed": recipe.seed}
     claim(out, {"base": fingerprint(base), **settings})
-    source = open_source(recipe.folders)
-    unreadable = 0
-    numbers = range(min(len(source), recipe.count or len(source)))[state.process_index :: state.num_processes]
-    for i in tqdm(numbers, desc=out.name, unit="photo", dynamic_ncols=True):
-        data = source.data(i)
-        target = twin_of(out, data)
-        if target.exists():
-            continue
-        if (photo := decode_photo(data)) is None:
-            unreadable += 1
-            log.warning("%s: not a readable picture, skipped (%d so far)", source.name(i), unreadable)
-            continue
-        rng = np.random.default_rng([recipe.seed, i])
-        image = torch.from_numpy(photo).permute(2, 0, 1).float().to(device)[None] / 255
-        h, w = image.shape[-2:]
-        scale = min(1.0, recipe.max_side / max(h, w))
-        cells = [max(1, round(side * scale / 8)) for side in (h, w)]
-        image = F.interpolate(image, [8 * n for n in cells], mode="bicubic", antialias=True).clamp(0, 1)
-        noise = torch.from_numpy(rng.standard_normal((1, 4, *cells), "float32")).to(device)
-        timestep = torch.tensor([rng.integers(recipe.timesteps[0], recipe.timesteps[1], endpoint=True)], device=device)
-        with bf16_where_fast(device):
-            image = augment(base, image, timestep, noise)
-        image = F.interpolate(image.float(), (h, w), mode="bicubic", antialias=True)
-        temporary = out / f"{state.process_index}.tmp.jpg"
-        picture = cv2.cvtColor(to_uint8(image[0]), cv2.COLOR_RGB2BGR)
-        temporary.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
-        temporary.replace(target)
+    if has_bf16(state.device):  # once, where autocast would do it to the same weights for every batch
+        base.unet.bfloat16()
+        base.autoencoder.bfloat16()
+    base.to(state.device)
+    reader = Reader(recipe, open_source(recipe.folders), Twins(out, required=False))
+    numbers = range(min(len(reader.source), recipe.count or len(reader.source)))
+    if state.is_main_process:
+        tell(reader.source, numbers, reader.done)
+    photos = missing(reader, numbers[state.process_index :: state.num_processes])
+    with ThreadPoolExecutor(ENCODERS) as pool:
+        made = twins(base, batches(photos, recipe.batch_size), pool)
+        while shard := list(islice(made, recipe.shard)):
+            write_shard(out, state.process_index, [(key, picture.result()) for key, picture in shard])
     state.wait_for_everyone()
     return out
 

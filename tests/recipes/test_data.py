@@ -1,6 +1,8 @@
 """Samples depend on seed and index alone; broken files are survived."""
 
 import gc
+import hashlib
+import io
 import logging
 import re
 import shutil
@@ -25,7 +27,17 @@ from sklearn.utils import Bunch
 from torch.utils.data import DataLoader
 
 from training.config import ConfigError
-from training.data import DataConfig, Photos, decode_photo, find_photos, random_view, sources, twin_of, unpack
+from training.data import (
+    DataConfig,
+    Photos,
+    Twins,
+    decode_photo,
+    find_photos,
+    random_view,
+    sources,
+    unpack,
+    write_shard,
+)
 from training.data.sources import Shards, expand, open_source
 
 ROOT = Path(__file__).parents[2]
@@ -99,14 +111,57 @@ def test_folder_without_photos_is_an_error(tmp_path):
         Photos(DataConfig(folders=(str(tmp_path),)), 0)
 
 
+def pack_twins(path: Path, pictures: dict[bytes, bytes]) -> None:
+    """A shard of twins by the photos that they belong to, as another program would write it."""
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for photo, picture in pictures.items():
+            member = tarfile.TarInfo(f"{hashlib.sha256(photo).hexdigest()[:20]}.jpg")
+            member.size = len(picture)
+            tar.addfile(member, io.BytesIO(picture))
+
+
 @pytest.fixture
 def twins(photos, tmp_path) -> Path:
-    """Every photo as its own twin."""
-    folder = tmp_path / "twins"
-    folder.mkdir()
-    for photo in find_photos((str(photos),)):
-        shutil.copy(photo, twin_of(folder, photo.read_bytes()))
-    return folder
+    """Every photo as its own twin, in two shards."""
+    pictures = [path.read_bytes() for path in find_photos((str(photos),))]
+    for i, some in enumerate((pictures[:3], pictures[3:])):
+        pack_twins(tmp_path / "twins" / f"twins-0000-{i:05d}.tar", {picture: picture for picture in some})
+    return tmp_path / "twins"
+
+
+def test_every_twin_is_found_by_its_photo(tmp_path):
+    """Also where its key ends in zero bytes, as one of 256 does."""
+    photos = [f"photo {i}".encode() for i in range(600)]
+    assert any(hashlib.sha256(photo).digest()[9] == 0 for photo in photos)
+    for i in range(3):
+        pack_twins(tmp_path / f"twins-{i:04d}-00000.tar", {photo: photo * (1 + i) for photo in photos[i::3]})
+    twins = Twins(tmp_path)
+    assert len(twins) == 600
+    assert [twins.of(photo) for photo in photos] == [photo * (1 + i % 3) for i, photo in enumerate(photos)]
+    assert twins.of(b"another photo") is None
+
+
+def test_shards_of_twins_are_numbered_on_and_never_written_over(tmp_path):
+    for i in range(3):
+        write_shard(tmp_path, 7, [(bytes(9) + bytes([i]), b"picture")])
+    (tmp_path / "twins-0007-00001.tar").unlink()
+    write_shard(tmp_path, 7, [(bytes(10), b"picture")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"twins-0007-{i:05d}.tar" for i in (0, 2, 3)]
+    with pytest.raises(TypeError):
+        write_shard(tmp_path, 8, [(bytes(10), b"picture"), (bytes(10), None)])
+    assert not list(tmp_path.glob("twins-0008-*.tar"))  # which would be half of one
+    (tmp_path / "0008.tmp").unlink()
+    (tmp_path / "0008.tmp").mkdir()  # what cannot be written over
+    with pytest.raises(OSError, match=r"could not write .*twins-0008-00000\.tar: .*; free some space and start again"):
+        write_shard(tmp_path, 8, [(bytes(10), b"picture")])
+
+
+def test_damaged_shard_of_twins_is_named_and_skipped(photos, twins, caplog):
+    damaged = twins / "twins-0000-00000.tar"
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    assert len(Twins(twins)) == 1
+    assert f"{damaged}: no readable tar file, skipped" in caplog.text
 
 
 @pytest.mark.parametrize("views", [{"native": True}, {"scale": (0.3, 0.9)}, {"scale": (0.01, 0.1)}])
@@ -130,10 +185,11 @@ def test_photos_may_move_away_from_their_twins(photos, twins, tmp_path, shards):
         assert torch.equal(sample[i]["image"], sample[i]["augmented"])
 
 
-def test_missing_twins_are_told(photos, twins, caplog):
-    twin_of(twins, (photos / "rocket.jpg").read_bytes()).unlink()
-    another_size = twin_of(twins, (photos / "coffee.jpg").read_bytes())
-    cv2.imwrite(str(another_size), np.zeros((8, 8, 3), np.uint8))
+def test_missing_twins_are_told(photos, tmp_path, caplog):
+    twins, pictures = tmp_path / "twins", [(photos / f"{name}.jpg").read_bytes() for name in ("astronaut", "chelsea")]
+    another_size = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    coffee = (photos / "coffee.jpg").read_bytes()
+    pack_twins(twins / "twins-0000-00000.tar", {picture: picture for picture in pictures} | {coffee: another_size})
     dataset = Photos(DataConfig(folders=(str(photos),), size=32, augmented=str(twins)), 0)
     found = ["augmented" in dataset[i] for i in range(4)]
     assert sum(found) == 2

@@ -1,17 +1,21 @@
 """Photos -> training views. A sample is a function of (seed, index): workers, processes and resuming never change it."""
 
 from .photos import DataConfig, Photos, held_out, random_view, unpack
-from .sources import decode_photo, find_photos, open_source, read_photo, twin_of
+from .sources import Source, decode_photo, find_photos, open_source, read_photo
+from .twins import Twins, key_of, write_shard
 
 __all__ = [
     "DataConfig",
     "Photos",
+    "Source",
+    "Twins",
     "decode_photo",
     "find_photos",
     "held_out",
+    "key_of",
     "open_source",
     "random_view",
     "read_photo",
-    "twin_of",
     "unpack",
+    "write_shard",
 ]

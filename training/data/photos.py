@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .sources import decode_photo, open_source, read_photo, twin_of
+from .sources import decode_photo, open_source
+from .twins import Twins
 
 log = logging.getLogger(__name__)
 WARN_AT = (1, 10, 100, 1000, 10000)  # photos without a twin
@@ -63,8 +63,7 @@ class Photos(Dataset):
         extend: Callable[[dict[str, Tensor], np.random.Generator, int], None] = lambda sample, rng, index: None,
     ):
         self.config, self.seed, self.extend = config, seed, extend
-        if config.augmented and not any(Path(config.augmented).glob("*.jpg")):
-            raise FileNotFoundError(f"{config.augmented}: no twins there; make them with training.latent_augment")
+        self.twins = Twins(config.augmented) if config.augmented else None
         self.source = open_source(config.folders)
         self.decoded: dict[int, np.ndarray] = {}
         self.epoch, self.order = -1, np.empty(0)
@@ -109,9 +108,9 @@ class Photos(Dataset):
     def read(self, i: int) -> np.ndarray | None:
         data = self.source.data(i)
         photo = decode_photo(data)
-        if photo is None or not self.config.augmented:
+        if photo is None or self.twins is None:
             return photo
-        twin = read_photo(twin_of(self.config.augmented, data))
+        twin = decode_photo(self.twins.of(data) or b"")
         if twin is None or twin.shape != photo.shape:
             self.without_twin += 1
             if self.without_twin in WARN_AT:

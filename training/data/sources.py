@@ -73,11 +73,6 @@ def read_bytes(path: Path) -> bytes:
         return b""
 
 
-def twin_of(folder: str | Path, data: bytes) -> Path:
-    """Where the latent-augmented twin of a photo lies, by the photo's file and not its name: photos may move."""
-    return Path(folder, f"{hashlib.sha256(data).hexdigest()[:20]}.jpg")
-
-
 def decode_photo(data: bytes) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB, or None where it is no readable picture."""
     picture = None
