@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from diffusers import AutoencoderTiny
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,7 +34,7 @@ from training.loop import Objective, RunConfig
 from training.masks import MaskConfig, Mixture
 from training.masks.freeform import FREE_FORM
 from training.masks.lama import LAMA
-from training.precision import has_bf16
+from training.precision import has_bf16, run_device
 from training.sd import LatentDiffusion
 
 from .machine import describe
@@ -46,7 +46,7 @@ WARM_UP, STEPS = 3, 20
 
 def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str, float]:
     """Of the recipe's loop with data loading and logging, and of its bare step on one batch kept in memory."""
-    accelerator = Accelerator(mixed_precision=run.precision if has_bf16(PartialState().device) else "no")
+    accelerator = Accelerator(mixed_precision=run.precision if has_bf16(run_device()) else "no")
     optimizer = torch.optim.AdamW(objective.trained.parameters(), lr=1e-5)
     loader = DataLoader(dataset, run.batch_size, sampler=range(10**6), num_workers=run.workers)
     batch = default_collate([dataset[i] for i in range(run.batch_size)])

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
 from torch import Tensor
 
 from asuka_modules import checkpoints
@@ -23,6 +22,7 @@ from .frozen import load_frozen
 from .latents import Encoded, LatentsConfig, build_latents, views
 from .loop import Objective, RunConfig, fit
 from .pictures import save_rows
+from .precision import has_bf16, run_device
 from .sd import LatentDiffusion, add_noise, noise_loss
 
 
@@ -140,10 +140,10 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
     for config in (recipe.latents, recipe.validation):  # what is missing is told now, not after hours of encoding
         if config:
             views(config)
-    device = PartialState().device
+    device = run_device()
     for config in latents:
         build_latents(config, base.to(device).autoencoder, base.encode, device)
-    if recipe.run.precision == "bf16":
+    if recipe.run.precision == "bf16" and has_bf16(device):
         base.unet.to(torch.bfloat16)  # frozen, so there is nothing to lose in its weights
     if recipe.checkpointing:
         base.unet.enable_gradient_checkpointing()

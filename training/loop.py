@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration, PartialState
+from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -23,7 +23,7 @@ from .checkpoint import Average, Averaged, load_checkpoint, save_checkpoint
 from .config import ConfigError
 from .data import unpack
 from .log import RUN_NOTE, Log
-from .precision import has_bf16
+from .precision import has_bf16, run_device
 
 REMEDY = "lower lr, or resume from the last checkpoint"
 
@@ -111,7 +111,7 @@ def fit(
     finite, OSError where the disk is full; the last checkpoint is untouched by either.
     """
     accelerator = Accelerator(
-        mixed_precision=run.precision if has_bf16(PartialState().device) else "no",
+        mixed_precision=run.precision if has_bf16(run_device()) else "no",
         gradient_accumulation_steps=run.accumulate,
         dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
         step_scheduler_with_optimizer=False,

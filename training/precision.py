@@ -1,6 +1,13 @@
-"""Where bf16 is fast."""
+"""What a run computes on, and where bf16 is fast."""
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+
+
+def run_device() -> torch.device:
+    """Accelerate's: the CPU where `accelerate launch --cpu` says so."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
 
 
 def has_bf16(device: torch.device) -> bool:

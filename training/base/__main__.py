@@ -12,6 +12,7 @@ from diffusers import AutoencoderTiny
 
 from ..config import main
 from ..latents import LatentsConfig, build_latents
+from ..precision import run_device
 from .autoencoder import AutoencoderStage, encode, train_autoencoder
 from .checkpoint import save_base
 from .unet import DescribedUNet, UNetStage, train_unet
@@ -31,7 +32,7 @@ def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
     autoencoder = unet = None
     for stage in recipe.autoencoder:
         autoencoder = train_autoencoder(stage, autoencoder)
-    device = PartialState().device
+    device = run_device()
     autoencoder.to(device).eval()
     latents = build_latents(recipe.latents, autoencoder, partial(encode, autoencoder), device)
     for stage in recipe.unet:
