@@ -22,7 +22,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
@@ -32,7 +31,7 @@ from .config import ConfigError, main
 from .data import Source, Twins, decode_photo, key_of, open_source, write_shard
 from .frozen import load_frozen
 from .pictures import to_uint8
-from .precision import bf16_where_fast, has_bf16
+from .precision import bf16_where_fast, has_bf16, run_device
 from .sd import LatentDiffusion
 
 log = logging.getLogger(__name__)
@@ -157,14 +156,14 @@ def tell(source: Source, numbers: range, done: Twins) -> None:
 
 @torch.inference_mode()
 def run(recipe: LatentAugmentRecipe) -> Path:
-    state, out = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")), Path(recipe.out)
+    device, state, out = run_device(), PartialState(), Path(recipe.out)
     base = load_frozen(recipe.base)
     settings = {"timesteps": recipe.timesteps, "max_side": recipe.max_side, "seed": recipe.seed}
     claim(out, {"base": fingerprint(base), **settings})
-    if has_bf16(state.device):  # once, where autocast would do it to the same weights for every batch
+    if has_bf16(device):  # once, where autocast would do it to the same weights for every batch
         base.unet.bfloat16()
         base.autoencoder.bfloat16()
-    base.to(state.device)
+    base.to(device)
     reader = Reader(recipe, open_source(recipe.folders), Twins(out, required=False))
     numbers = range(min(len(reader.source), recipe.count or len(reader.source)))
     if state.is_main_process:
