@@ -12,7 +12,8 @@ def run_device() -> torch.device:
 
 def has_bf16(device: torch.device) -> bool:
     """Whether a device computes in bf16. A CPU without AVX-512 only imitates it, which takes it a hundred times as long."""
-    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    mkldnn = torch.backends.mkldnn.is_available()
+    return device.type != "cpu" or (mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def bf16_where_fast(device: torch.device) -> torch.autocast:
