@@ -39,6 +39,10 @@ def run(*command: str) -> str:
     return subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+def sets(settings: list[str]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bash scripts/results.sh", description="Remake all tables of the miniature.")
     parser.add_argument("--photos", nargs="+", required=True, help="folders of photos to train the ablations on")
@@ -51,12 +55,13 @@ def main() -> None:
         if not (RUNS / file).exists():
             (RUNS / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / "demo" / name, RUNS / file)
+    views = [f"data.folders={json.dumps(arguments.photos)}", f"masks.objects={json.dumps(arguments.masks)}"]
+    run("-m", "training.base.words", "training/configs/miniature/words.yaml", *sets(views))  # some go on from them
     twins = ["training/configs/miniature/latent_augment.yaml", "--set", f"folders={json.dumps(arguments.photos)}"]
     run("-m", "training.latent_augment", *twins)
     run("-m", "training.ablations", "--photos", *arguments.photos, "--masks", arguments.masks)
     settings = [f"pairs.photos={json.dumps(arguments.held_out)}", f"pairs.masks.objects={json.dumps(arguments.masks)}"]
-    settings += [f"pairs.count={arguments.count}"] if arguments.count else []
-    settings = [word for setting in settings for word in ("--set", setting)]
+    settings = sets(settings + ([f"pairs.count={arguments.count}"] if arguments.count else []))
     tables = []
     for name in COMPARISONS:
         run("scripts/evaluate.py", name, *settings)

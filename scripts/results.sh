@@ -3,5 +3,6 @@
 # Takes more than a day on two CPU cores; started again it goes on where it was.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [ $# = 0 ] || [ "$1" = --help ] || [ "$1" = -h ]; then sed -n '2,3s/^# //p' "$0"; exit; fi
 source scripts/setup.sh test
-PYTHONPATH=. exec "$PYTHON" scripts/results.py "$@"
+exec "$PYTHON" scripts/results.py "$@"
