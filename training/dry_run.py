@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from .log import memory
+from .precision import run_device
 
 UTILISATION = 0.35  # of the peak, that a training step of these networks reaches
 GPUS = {  # dense bf16 peak, FLOP/s
@@ -30,7 +31,7 @@ def report(
     """Runs a process's share of a part of a step (forward and backward) twice, and tells what `steps` of them would take."""
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     total = sum(p.numel() for p in objective.parameters())
-    if torch.cuda.is_available():
+    if run_device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # what was cached before took memory of its own
     with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         part().item()  # waits for a GPU

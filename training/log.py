@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .commit import commit
+from .precision import run_device
 
 RUN_NOTE = "run.json"  # in a run's folder: its settings, recipe, hardware and commit
 
@@ -115,10 +116,10 @@ def trim(path: Path, start: int) -> None:
 
 def hardware(processes: int) -> str:
     """What the run was computed on."""
-    one = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    one = torch.cuda.get_device_name() if run_device().type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return f"{processes} x {one}"
 
 
 def memory() -> int:
     """Bytes used at most on the GPU, or now by this process where there is none."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss
+    return torch.cuda.max_memory_allocated() if run_device().type == "cuda" else psutil.Process().memory_info().rss
