@@ -65,7 +65,7 @@ def test_twin_is_the_same_in_any_batch(recipe, batch_size, workers):
     for i, path in enumerate(find_photos(recipe.folders)):
         photo = path.read_bytes()
         expected = expected_twin(recipe, decode_photo(photo), i)
-        assert np.abs(decode_photo(twins.of(photo)).astype(int) - expected).mean() < 0.02
+        assert np.abs(decode_photo(twins.of(photo)).astype(int) - expected).mean() < 0.3  # other noise: 2; bf16: 0.1
 
 
 def test_photos_of_one_size_go_together_and_none_waits_for_ever():
@@ -90,10 +90,10 @@ def test_photos_of_one_size_go_together_and_none_waits_for_ever():
 
 def test_killed_run_goes_on_with_more_processes(recipe, tmp_path):
     """Finished shards are left alone, half a shard counts for nothing, and the twins are those of one run."""
-    recipe = replace(recipe, max_side=128, batch_size=1)
+    recipe = replace(recipe, max_side=256, batch_size=1)
     whole, out = Twins(latent_augment.run(recipe)), tmp_path / "killed"
     values = {"base": recipe.base, "folders": f"[{recipe.folders[0]}]", "out": out, "shard": 1, "workers": 0}
-    values |= {"batch_size": 1, "max_side": 128}
+    values |= {"batch_size": 1, "max_side": 256}
     file = tmp_path / "recipe.yaml"
     file.write_text("\n".join(f"{key}: {value}" for key, value in values.items()))
     command = ["-m", "training.latent_augment", str(file)]
@@ -120,7 +120,7 @@ def test_killed_run_goes_on_with_more_processes(recipe, tmp_path):
     assert len(names) == len(set(names)) == 4
     for photo in find_photos(recipe.folders):
         found, expected = (decode_photo(twins.of(photo.read_bytes())) for twins in (Twins(out), whole))
-        assert np.abs(found.astype(int) - expected).max() <= 1
+        assert np.abs(found.astype(int) - expected).mean() < 0.3
 
 
 def test_twins_of_another_base_are_refused(recipe, photos, tmp_path, caplog):
