@@ -159,16 +159,17 @@ class Corruption:
         self.recipe, self.mixture = recipe, Mixture(recipe.masks)
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
-        mask = torch.from_numpy(self.mixture(rng)).float()[None]
+        mask = torch.from_numpy(self.mixture(rng))[None]
         if rng.random() < self.recipe.unconditional_share:
             mask = torch.ones_like(mask)
-        sample.update(unpack(sample))
-        augmented = sample.pop("augmented", sample["image"])
-        source = augmented if rng.random() < self.recipe.augmented_share else sample["image"]
+        pictures = unpack(sample)
+        sample.pop("augmented", None)
+        augmented = pictures.get("augmented", pictures["image"])
+        source = augmented if rng.random() < self.recipe.augmented_share else pictures["image"]
         corrupted = jitter(source, self.recipe.jitter, rng)
         if rng.random() < self.recipe.hole_share:
-            corrupted = torch.where(mask > 0.5, corrupted, sample["image"])
-        sample["mask"], sample["corrupted"] = mask, corrupted
+            corrupted = torch.where(mask > 0, corrupted, pictures["image"])
+        sample["mask"], sample["corrupted"] = mask * 255, corrupted
         cells = [side // CELL for side in mask.shape[-2:]]
         sample["posterior"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
         if self.recipe.estimated_share:

@@ -24,7 +24,7 @@ from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_
 from training.base.checkpoint import load_base, save_base
 from training.base.unet import DescribedUNet, UNetStage
 from training.cache import Cached
-from training.data import DataConfig, Photos, Twins
+from training.data import DataConfig, Photos, Twins, unpack
 from training.latents import LatentsConfig, build_latents
 from training.loop import fit
 from training.masks import MaskConfig
@@ -339,7 +339,7 @@ def test_corruption_of_the_hole_alone_keeps_what_is_known(photos, masks):
     )
     dataset = Photos(data, 0, decoder.Corruption(recipe))
     for i in range(8):
-        sample = dataset[i]
+        sample = unpack(dataset[i])
         changed = (sample["corrupted"] != sample["image"]).any(0, keepdim=True)
         assert not changed[sample["mask"] == 0].any()
         assert changed[sample["mask"] == 1].float().mean() > 0.5
@@ -361,7 +361,7 @@ def test_decoder_sees_the_unets_estimate_where_it_was_drawn(base, photos, masks)
     )
     network = decoder.HarmonizingDecoder(recipe.model)
     objective = decoder.DecoderObjective(network, decoder.load_frozen(base), recipe)
-    sample = Photos(data, 0, decoder.Corruption(recipe))[0]
+    sample = unpack(Photos(data, 0, decoder.Corruption(recipe))[0])
     assert sample["estimated"]
     assert 500 <= sample["timestep"] <= 950
     batch = torch.utils.data.default_collate([sample, {**sample, "estimated": torch.tensor(False)}])
