@@ -205,12 +205,12 @@ def require_finite(losses: list[Tensor], grad_norm: Tensor, out: Path, step: int
 
 
 def require_recipe(out: Path, noted: dict) -> None:
-    """Raises ConfigError where `out` holds checkpoints of another recipe, or of another batch size, on which it depends
-    what the next sample is. How long, how fast and how it is validated may change under way."""
+    """Raises ConfigError where `out` holds checkpoints of another recipe, or of another batch size or seed, on which it
+    depends what the next sample is. How long, how fast and how it is validated may change under way."""
     if not any(out.glob("step-*.pt")) or not (out / RUN_NOTE).exists():
         return
     runs = json.loads((out / RUN_NOTE).read_text()), json.loads(json.dumps(noted))
-    before, now = ({**run.get("recipe", {}), "batch_size": run.get("batch_size")} for run in runs)
+    before, now = (run.get("recipe", {}) | {key: run.get(key) for key in ("batch_size", "seed")} for run in runs)
     changed = [key for key in now if key in before and key != "validation" and differs(before[key], now[key])]
     if changed:
         raise ConfigError(
