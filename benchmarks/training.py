@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DataLoaderConfiguration
 from diffusers import AutoencoderTiny
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,7 +30,7 @@ from training.data import Photos, unpack
 from training.dry_run import GPUS
 from training.frozen import sd15_unet, sd15_vae
 from training.log import Log
-from training.loop import Objective, RunConfig
+from training.loop import Objective, RunConfig, require_finite
 from training.masks import MaskConfig, Mixture
 from training.masks.freeform import FREE_FORM
 from training.masks.lama import LAMA
@@ -46,9 +46,18 @@ WARM_UP, STEPS = 3, 20
 
 def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str, float]:
     """Of the recipe's loop with data loading and logging, and of its bare step on one batch kept in memory."""
-    accelerator = Accelerator(mixed_precision=run.precision if has_bf16(run_device()) else "no")
+    accelerator = Accelerator(
+        mixed_precision=run.precision if has_bf16(run_device()) else "no",
+        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
+    )
     optimizer = torch.optim.AdamW(objective.trained.parameters(), lr=1e-5)
-    loader = DataLoader(dataset, run.batch_size, sampler=range(10**6), num_workers=run.workers)
+    loader = DataLoader(
+        dataset,
+        run.batch_size,
+        sampler=range(10**6),
+        num_workers=run.workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
     batch = default_collate([dataset[i] for i in range(run.batch_size)])
     batch = unpack({key: value.to(accelerator.device) for key, value in batch.items()})
     model, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
@@ -80,6 +89,7 @@ def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str
         def looped() -> None:
             for i in range(STEPS):
                 values, grad_norm = step(unpack(next(batches)))
+                require_finite([values["loss"]], grad_norm, Path(out), i)
                 log.step(i + 1, [values], grad_norm, 1e-5)
 
         for _ in range(WARM_UP):
@@ -127,7 +137,7 @@ def measure_recipes(photos: list[str], masks: str) -> dict[str, dict[str, float]
         recipe = config.read(align.AlignRecipe, CONFIGS / "align.yaml", latents)
         align.build_latents(recipe.latents, base.autoencoder, base.encode, torch.device("cpu"))
         dataset = align.Encoded(recipe.latents, align.NoiseSampler(recipe), 0)
-        if recipe.run.precision == "bf16" and has_bf16(torch.device("cpu")):
+        if recipe.run.precision == "bf16" and has_bf16(run_device()):
             base.unet.to(torch.bfloat16)
         objective = align.AlignObjective(Alignment(recipe.model), network.requires_grad_(False), base, recipe)
         results["align"] = images_per_second(recipe.run, objective, dataset)
