@@ -119,8 +119,8 @@ class UNetObjective(Objective):
         )
         described = ~batch["empty"]
         values = {
-            "described": (loss * described).sum() / described.sum().clamp_min(1),
-            "empty": (loss * ~described).sum() / (~described).sum().clamp_min(1),
+            "described": (loss * described).sum() / described.sum(),
+            "empty": (loss * ~described).sum() / (~described).sum(),
         }
         return loss.mean(), {k: v.detach() for k, v in values.items()}
 
