@@ -33,7 +33,17 @@ from .records import dumps, without_nan
 from .report import write_report
 
 NOTE = "question"  # of a picture's file, beside those of what made it
-LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "scikit-image", "lpips", "spandrel", "transformers")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scikit-learn",
+    "scikit-image",
+    "lpips",
+    "spandrel",
+    "timm",
+    "transformers",
+)
 FAR = 1_000_000  # between the seeds of one picture, so that no two pictures share one
 
 
@@ -73,7 +83,7 @@ def run(recipe: Benchmark) -> dict:
     images = measure_pairs(methods, pairs, recipe, networks, out)
     sets = score_sets(methods, pairs, images, recipe, networks, out)
     results = without_nan(summarize(methods, images, sets, recipe, networks))
-    (out / "results.json").write_text(dumps(results, indent=2) + "\n")
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (out / "images.jsonl").write_text("".join(dumps(image) + "\n" for image in images))
     write_report(out, results, images, spread(pairs, recipe.pictures))
     return results
