@@ -73,11 +73,11 @@ def read_bytes(path: Path) -> bytes:
         return b""
 
 
-def decode_photo(data: bytes) -> np.ndarray | None:
+def decode_photo(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB, or None where it is no readable picture."""
     picture = None
     with suppress(cv2.error):  # a header that promises too many pixels
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 

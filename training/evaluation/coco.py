@@ -2,12 +2,12 @@
 
 import json
 from collections import defaultdict
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ..data.sources import decode_photo, read_bytes
 from ..masks import decode_runs
 from .pairs import centre_square
 
@@ -15,10 +15,7 @@ from .pairs import centre_square
 def read_stored(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB as it is stored, whichever way up EXIF has it shown: annotations are about that. None where it is
     no readable picture."""
-    picture, data = None, np.frombuffer(path.read_bytes(), np.uint8)
-    with suppress(cv2.error):  # an empty file, or a header that promises too many pixels
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return decode_photo(read_bytes(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 class Foregrounds:
