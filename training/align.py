@@ -137,9 +137,8 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
     alignment = start_from(recipe.init, recipe.model)
     if alignment.config.empty_tokens:
         alignment.empty_context.copy_(base.empty_context)
-    for config in (recipe.latents, recipe.validation):  # what is missing is told now, not after hours of encoding
-        if config:
-            views(config)
+    for config in latents:  # what is missing is told now, not after hours of encoding
+        views(config)
     device = run_device()
     for config in latents:
         build_latents(config, base.to(device).autoencoder, base.encode, device)
