@@ -41,7 +41,7 @@ from .machine import describe
 from .timing import medians, synchronize
 
 CONFIGS = Path("training/configs/miniature")
-WARM_UP, STEPS = 3, 20
+WARM_UP, STEPS, ROUNDS = 3, 20, 3
 
 
 def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str, float]:
@@ -95,7 +95,7 @@ def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str
         for _ in range(WARM_UP):
             step(unpack(next(batches)))
         rates: dict[str, list[float]] = {"bare step": [], "with data and log": []}
-        for _ in range(3):  # interleaved, for a machine that does other things too
+        for _ in range(ROUNDS):  # interleaved, for a machine that does other things too
             rates["with data and log"].append(timed(looped))
             rates["bare step"].append(timed(bare))
         log.close()

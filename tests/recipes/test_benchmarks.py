@@ -17,8 +17,8 @@ def test_training_benchmark(photos, masks, tmp_path, monkeypatch):
         extends, run = f"{benchmark.CONFIGS.resolve() / name}.yaml", {"batch_size": 1, "workers": 0}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"extends": extends, "run": run, **changes}))
     monkeypatch.setattr(benchmark, "CONFIGS", tmp_path)
-    monkeypatch.setattr(benchmark, "WARM_UP", 1)
-    monkeypatch.setattr(benchmark, "STEPS", 1)
+    for name in ("WARM_UP", "STEPS", "ROUNDS"):
+        monkeypatch.setattr(benchmark, name, 1)
     results = benchmark.measure_recipes([str(photos)], str(masks))
     assert results.keys() == {"mae, first epoch", "mae, later epochs", "align", "decoder"}
     for rates in results.values():
