@@ -1,4 +1,4 @@
-"""A small folder of real photos (scikit-image's) and one of object masks."""
+"""A small folder of real photos (scikit-image's), one of object masks, and a base model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from accelerate.state import AcceleratorState
+from diffusers import AutoencoderTiny
 from PIL import Image
+
+from training.base.checkpoint import save_base
+from training.base.unet import DescribedUNet
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +38,12 @@ def masks(tmp_path_factory) -> Path:
         ellipse = ((x - 50) / a) ** 2 + ((y - 50) / b) ** 2 < 1
         Image.fromarray((ellipse * 255).astype(np.uint8)).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A base model with random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("base") / "base.safetensors"
+    save_base(path, AutoencoderTiny(), DescribedUNet())
+    return path

@@ -27,15 +27,6 @@ from training.latent_augment import LatentAugmentRecipe, Photo, augment, batches
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """A base model with random weights."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("base") / "base.safetensors"
-    save_base(path, AutoencoderTiny(), DescribedUNet())
-    return path
-
-
 @pytest.fixture
 def recipe(photos, base, tmp_path) -> LatentAugmentRecipe:
     return LatentAugmentRecipe(str(base), (str(photos),), str(tmp_path / "twins"), max_side=64, workers=0)

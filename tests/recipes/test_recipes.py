@@ -21,22 +21,13 @@ from training.base import words
 from training.base.__main__ import BaseRecipe
 from training.base.__main__ import train as train_base
 from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_colour_codec
-from training.base.checkpoint import load_base, save_base
-from training.base.unet import DescribedUNet, UNetStage
+from training.base.checkpoint import load_base
+from training.base.unet import UNetStage
 from training.cache import Cached
 from training.data import DataConfig, Photos, Twins, unpack
 from training.latents import LatentsConfig, build_latents
 from training.loop import fit
 from training.masks import MaskConfig
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """A base model with random weights."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("base") / "base.safetensors"
-    save_base(path, AutoencoderTiny(), DescribedUNet())
-    return path
 
 
 def test_base(photos, masks, tmp_path):
