@@ -42,11 +42,15 @@ def build_cache(
             path = folder / f"{start:07d}.safetensors"
             if rows(path) < stop - start:
                 loader = DataLoader(dataset, batch_size, sampler=range(start, stop), num_workers=workers)
+                batches = []
                 with torch.inference_mode():
-                    batches = [compute(batch) for batch in loader]
+                    for batch in loader:
+                        batches.append(compute(batch))
+                        bar.update(len(next(iter(batches[-1].values()))))
                 shard = {key: torch.cat([batch[key] for batch in batches]).contiguous() for key in batches[0]}
                 checkpoints.write(path, shard)
-            bar.update(stop - start)
+            else:
+                bar.update(stop - start)
     state.wait_for_everyone()
     return Cached(folder, count)
 
