@@ -18,6 +18,7 @@ RUNS = ROOT / "runs" / "miniature"
 COMMITTED = {  # what the ablations go on from
     "base/base.safetensors": "asuka-miniature-base.safetensors",
     "mae/mae.safetensors": "asuka-miniature.safetensors",
+    "decoder/decoder.safetensors": "asuka-miniature.safetensors",
 }
 COMPARISONS = {  # benchmark -> A - B
     "benchmark": [

@@ -3,7 +3,7 @@
     python -m training.ablations --photos PHOTOS [PHOTOS ...] --masks MASKS
 
 Each is a config beside the one that it extends: mae-*.yaml, align-*.yaml (after the words-*.yaml that it starts from),
-decoder-*.yaml (after start-decoder.yaml, which all of them go on from). Finished ones are kept and an interrupted one continues. `--only` picks some of them.
+decoder-*.yaml (which go on from the miniature's decoder). Finished ones are kept and an interrupted one continues. `--only` picks some of them.
 """
 
 import argparse
@@ -15,11 +15,10 @@ from .base import words
 from .export import TYPES, export
 from .miniature import CONFIGS
 
-RECIPES = {  # in this order: an alignment may need another MAE, and other words; decoders go on from the same start
+RECIPES = {  # in this order: an alignment may need another MAE, and other words
     "mae": (mae.MAERecipe, mae.train, "mae"),
     "words": (words.WordsRecipe, words.train, None),
     "align": (align.AlignRecipe, align.train, "alignment"),
-    "start": (decoder.DecoderRecipe, decoder.train, None),
     "decoder": (decoder.DecoderRecipe, decoder.train, "decoder"),
 }
 
@@ -37,7 +36,7 @@ def find(only: list[str] = []) -> list[Path]:
 def before(name: str) -> set[str]:
     """What an ablation goes on from, where there is such a config."""
     kind, _, variant = name.partition("-")
-    return {"align": {f"mae-{variant}", f"words-{variant}"}, "decoder": {"start-decoder"}}.get(kind, set())
+    return {f"mae-{variant}", f"words-{variant}"} if kind == "align" else set()
 
 
 def overrides(kind: str, photos: list[str], masks: str) -> list[str]:
