@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value, e.g. seeds=1"
     )
+    parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="a benchmark of these methods alone")
     parser.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="tell how two methods of a finished benchmark differ"
     )
@@ -229,15 +230,15 @@ def main() -> None:
     path = SHORTCUTS.get(arguments.config, arguments.config)
     try:
         if "methods" not in load(Path(path)):
-            if arguments.compare:
-                parser.error(f"--compare is for benchmarks; {path} compares {OURS} with {BASELINE} already")
+            if arguments.compare or arguments.only:
+                parser.error(f"--compare and --only are for benchmarks; {path} compares {OURS} with {BASELINE} already")
             run(read(EvaluateRecipe, path, arguments.set))
             return
         recipe = read(Benchmark, path, arguments.set)
         if arguments.compare:
             sys.stdout.write(benchmark.compare_methods(recipe, *arguments.compare))
         else:
-            benchmark.run(recipe)
+            benchmark.run(benchmark.pick(recipe, arguments.only))
     except (ComfyUIError, ConfigError, OSError, ValueError) as error:
         parser.error(str(error))
 

@@ -69,6 +69,14 @@ class Benchmark:
             raise ConfigError("methods: two have the same name; results are told apart by it")
 
 
+def pick(recipe: Benchmark, names: Sequence[str]) -> Benchmark:
+    """The same of some of its methods alone; of all for no names. Raises ConfigError for one that it does not have."""
+    known = [method.name for method in recipe.methods]
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"no method {unknown[0]!r}, only {', '.join(known)}")
+    return replace(recipe, methods=tuple(method for method in recipe.methods if not names or method.name in names))
+
+
 def run(recipe: Benchmark) -> dict:
     """Writes results.json, results.md, index.html and plots/ into `recipe.out`, and returns what results.json holds."""
     out = Path(recipe.out)

@@ -58,6 +58,15 @@ def test_more_of_misatos_pairs_can_be_asked_for_later(bench, monkeypatch):
     assert len(asked) == 2 * 9
 
 
+def test_some_methods_can_be_picked(bench, monkeypatch, capsys):
+    command(bench, monkeypatch, "--only", "off by 2")
+    assert [path.name for path in (bench.out / "pictures").iterdir()] == ["off by 2"]
+    assert list(json.loads((bench.out / "results.json").read_text())["methods"]) == ["off by 2"]
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch, "--only", "off by 2", "nothing")
+    assert "no method 'nothing', only off by 8, off by 2" in capsys.readouterr().err
+
+
 def test_what_has_another_question_is_asked_again(bench, monkeypatch):
     """A mask that has changed under the same name."""
     asked = []
