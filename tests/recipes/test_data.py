@@ -107,7 +107,7 @@ def test_photo_that_claims_too_many_pixels_is_unreadable(photos):
 
 
 def test_folder_without_photos_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no photos"):
+    with pytest.raises(FileNotFoundError, match="no pictures"):
         Photos(DataConfig(folders=(str(tmp_path),)), 0)
 
 

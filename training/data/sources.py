@@ -46,7 +46,7 @@ def open_source(locations: tuple[str, ...]) -> Source:
 
 
 def find_photos(locations: tuple[str, ...]) -> list[Path]:
-    """All photos below folders and in list files, sorted. Raises FileNotFoundError for a location without any."""
+    """All photos, or masks, below folders and in list files, sorted. Raises FileNotFoundError for a location without any."""
     photos = []
     for location in locations:
         path = Path(location)
@@ -55,7 +55,7 @@ def find_photos(locations: tuple[str, ...]) -> list[Path]:
         else:
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
-            raise FileNotFoundError(f"{location}: no photos ({', '.join(sorted(SUFFIXES))}) in it")
+            raise FileNotFoundError(f"{location}: no pictures ({', '.join(sorted(SUFFIXES))}) in it")
         photos += found
     return photos
 

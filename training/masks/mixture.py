@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 
 from ..config import ConfigError
+from ..data import find_photos
 from .freeform import FREE_FORM
 from .lama import LAMA
-from .objects import MaskFiles, MaskFolder, Objects, find_masks, open_instances
+from .objects import MaskFiles, MaskFolder, Objects, open_instances
 from .regular import SIDES, complement_rectangle, rectangle
 
 Generator = Callable[[np.random.Generator, int], np.ndarray]  # (rng, size) -> (size, size) uint8 in {0, 1}
@@ -105,7 +106,7 @@ class ReadyMade:
     """Whole masks from files, mirrored at random (such as the authors' released training masks)."""
 
     def __init__(self, source: str, size: int):
-        self.masks, self.size = MaskFiles(find_masks(source)), size
+        self.masks, self.size = MaskFiles(find_photos((source,))), size
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
         mask = self.masks[int(rng.integers(len(self.masks)))]

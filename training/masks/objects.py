@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ..config import ConfigError
+from ..data import find_photos
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class MaskFolder(Sequence):
     KEPT = 4096  # shapes that stay in memory, as bits: every data worker has its own
 
     def __init__(self, folder: str | Path):
-        self.masks = MaskFiles(find_masks(folder))
+        self.masks = MaskFiles(find_photos((str(folder),)))
         self.kept: dict[int, tuple[tuple[int, int], np.ndarray]] = {}  # (h, w), bits
 
     def __len__(self) -> int:
@@ -165,18 +166,6 @@ def decode_runs(segmentation: dict) -> np.ndarray:
         raise ConfigError(f"compressed run lengths ({counts[:20]}...), expected numbers; convert them with pycocotools")
     values = np.arange(len(counts)) % 2
     return np.repeat(values, counts).astype(np.uint8).reshape(segmentation["size"], order="F")
-
-
-def find_masks(location: str | Path) -> list[Path]:
-    """The pictures below a folder, sorted, or those that a text file lists. Raises FileNotFoundError where there are none."""
-    path = Path(location)
-    if path.suffix == ".txt":
-        files = [Path(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    else:
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in {".png", ".jpg"})
-    if not files:
-        raise FileNotFoundError(f"{location}: no mask pictures (.png or .jpg) in it")
-    return files
 
 
 def read_mask(path: Path) -> np.ndarray | None:
