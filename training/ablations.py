@@ -3,7 +3,8 @@
     python -m training.ablations --photos PHOTOS [PHOTOS ...] --masks MASKS
 
 Each is a config beside the one that it extends: mae-*.yaml, align-*.yaml (after the words-*.yaml that it starts from),
-decoder-*.yaml (which go on from the miniature's decoder). Finished ones are kept and an interrupted one continues. `--only` picks some of them.
+decoder-*.yaml (which go on from the miniature's decoder). Finished ones are kept and an interrupted one continues. `--only`
+picks some of them.
 """
 
 import argparse

@@ -87,6 +87,7 @@ def test_decoders_see_only_the_corruption_of_their_name(name, colour, latent):
     ours = read(f"decoder-{name}")
     assert any(asdict(ours.jitter).values()) is colour
     assert bool(ours.data.augmented) is latent
+    assert replace(ours.data, augmented=None) == replace(read("decoder").data, augmented=None)
     assert ours.estimated_share == 0
 
 
