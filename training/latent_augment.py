@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from .claim import claim, fingerprint
 from .config import ConfigError, main
-from .data import Source, Twins, decode_photo, key_of, open_source, write_shard
+from .data import Source, Twins, decode_photo, key_of, open_source, selects, write_shard
 from .frozen import load_frozen
 from .pictures import to_uint8
 from .precision import bf16_where_fast, has_bf16, run_device
@@ -53,11 +53,13 @@ class LatentAugmentRecipe:
     batch_size: int = 16  # per process, of photos of one size
     workers: int = 2  # per process, that read photos
     shard: int = 1000  # twins per tar file, the most that a process loses when it is killed
+    held_out: float = 0.0  # as of data: photos kept for evaluation, which get no twins
 
     def __post_init__(self):
         for name in ("batch_size", "shard"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        selects(self.held_out, "train")
 
 
 class Photo(NamedTuple):
@@ -164,7 +166,7 @@ def run(recipe: LatentAugmentRecipe) -> Path:
         base.unet.bfloat16()
         base.autoencoder.bfloat16()
     base.to(device)
-    reader = Reader(recipe, open_source(recipe.folders), Twins(out, required=False))
+    reader = Reader(recipe, open_source(recipe.folders, selects(recipe.held_out, "train")), Twins(out, required=False))
     numbers = range(min(len(reader.source), recipe.count or len(reader.source)))
     if state.is_main_process:
         tell(reader.source, numbers, reader.done)

@@ -32,6 +32,7 @@ class TableRecipe:
     size: int = 256
     count: int = 300
     seed: int = 20210606
+    held_out: float = 0.0  # above 0: of `photos` only those that the recipes' data.held_out leaves out
 
     def __post_init__(self):
         require_same("size", self.size, "masks.size", self.masks.size)
@@ -44,7 +45,9 @@ def run(recipe: TableRecipe) -> dict:
         "SPL": checkpoints.load_part(recipe.spl, "spl").build(dtype=torch.float32),
         "plain U-Net": plain_unet.load(recipe.unet),
     }
-    photos = Photos(DataConfig((recipe.photos,), recipe.size), recipe.seed, Holes(recipe.masks))
+    split = "held_out" if recipe.held_out else "train"
+    data = DataConfig((recipe.photos,), recipe.size, held_out=recipe.held_out, split=split)
+    photos = Photos(data, recipe.seed, Holes(recipe.masks))
     values: dict[str, list[float]] = {name: [] for name in networks}
     for i in tqdm(range(recipe.count), desc="holes", dynamic_ncols=True):
         sample = unpack(photos[i])

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .sources import decode_photo, open_source
+from .split import Split, selects
 from .twins import Twins
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,11 @@ class DataConfig:
     tone: float = 0.0  # views are raised to a power from exp(-tone) to exp(tone): brighter, darker than the photos are
     cache: bool = False  # keep decoded photos in memory, for small sets
     augmented: str | None = None  # folder of the photos' latent-augmented twins (training.latent_augment)
+    held_out: float = 0.0  # share of the photos, chosen by their names, that is kept for evaluation
+    split: Split = "train"  # all the others; or "held_out": those alone, for validation
+
+    def __post_init__(self):
+        selects(self.held_out, self.split)
 
 
 def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
@@ -64,7 +70,7 @@ class Photos(Dataset):
     ):
         self.config, self.seed, self.extend = config, seed, extend
         self.twins = Twins(config.augmented) if config.augmented else None
-        self.source = open_source(config.folders)
+        self.source = open_source(config.folders, selects(config.held_out, config.split))
         self.decoded: dict[int, np.ndarray] = {}
         self.epoch, self.order = -1, np.empty(0)
         self.unreadable: set[int] = set()

@@ -7,7 +7,7 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -37,16 +37,20 @@ class Source(Protocol):
     def name(self, i: int) -> str: ...
 
 
-def open_source(locations: tuple[str, ...]) -> Source:
-    """Folders and list files (.txt, a path per line) as one source of files; or tar shards (`data-{000..099}.tar`, URLs)."""
+def open_source(locations: tuple[str, ...], selected: Callable[[str], bool] = lambda name: True) -> Source:
+    """Folders and list files (.txt, a path per line) as one source of files; or tar shards (`data-{000..099}.tar`, URLs).
+    Of these, the images whose name is `selected`. Raises FileNotFoundError where there are none."""
     tars = [location for location in locations if location.endswith(".tar")]
     if tars and len(tars) < len(locations):
         raise ConfigError(f"photos: either tar shards or folders, not both: {', '.join(locations)}")
-    return Shards([shard for location in tars for shard in expand(location)]) if tars else Files(find_photos(locations))
+    if tars:
+        return Shards([shard for location in tars for shard in expand(location)], selected)
+    return Files(find_photos(locations, selected))
 
 
-def find_photos(locations: tuple[str, ...]) -> list[Path]:
-    """All photos, or masks, below folders and in list files, sorted. Raises FileNotFoundError for a location without any."""
+def find_photos(locations: tuple[str, ...], selected: Callable[[str], bool] = lambda name: True) -> list[Path]:
+    """All photos, or masks, below folders and in list files, sorted; of these, the ones whose name is `selected`. Raises
+    FileNotFoundError for a location without any, and where none is selected."""
     photos = []
     for location in locations:
         path = Path(location)
@@ -57,7 +61,12 @@ def find_photos(locations: tuple[str, ...]) -> list[Path]:
         if not found:
             raise FileNotFoundError(f"{location}: no pictures ({', '.join(sorted(SUFFIXES))}) in it")
         photos += found
-    return photos
+    chosen = [path for path in photos if selected(path.name)]
+    if not chosen:
+        raise FileNotFoundError(
+            f"{', '.join(locations)}: none of the {len(photos)} images is in the split; change held_out"
+        )
+    return chosen
 
 
 def read_photo(path: Path) -> np.ndarray | None:
@@ -124,10 +133,10 @@ class Shards:
 
     MIXED = 8  # shards shuffled into one another
 
-    def __init__(self, urls: list[str]):
+    def __init__(self, urls: list[str], selected: Callable[[str], bool] = lambda name: True):
         self.urls, self.cache = urls, Path(os.environ.get("ASUKA_CACHE", Path(tempfile.gettempdir(), "asuka-shards")))
         self.cache.mkdir(parents=True, exist_ok=True)
-        indexed = [self.index(url) for url in urls]
+        indexed = [select(*self.index(url), selected) for url in urls]
         self.names, self.places = [names for names, _ in indexed], [places for _, places in indexed]
         self.starts = np.cumsum([0] + [len(names) for names in self.names])
         if not len(self):
@@ -215,6 +224,12 @@ class Shards:
             path = Path(url).resolve()
             key = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
         return self.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.tar"
+
+
+def select(names: Names, places: np.ndarray, selected: Callable[[str], bool]) -> tuple[Names, np.ndarray]:
+    """The names that are `selected`, and their places."""
+    chosen = [i for i in range(len(names)) if selected(names[i])]
+    return Names(names[i] for i in chosen), places[chosen]
 
 
 def fetch(url: str) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..data import find_photos, read_photo
+from ..data import find_photos, read_photo, selects
 from ..masks import MaskConfig, Mixture
 from ..masks.objects import read_grey
 
@@ -26,6 +26,7 @@ class PairsConfig:
     masks: MaskConfig | None = None  # for photos: drawn, the i-th from (seed, i)
     size: int = 512
     count: int | None = None  # so many of them: evenly over MISATO, photos in an order of the seed
+    held_out: float = 0.0  # above 0: of the photos only those that the recipes' data.held_out leaves out
     hole: tuple[float, float] = (0.0, 1.0)  # share of the photo that a drawn hole may cover
     seed: int = 20231204
 
@@ -84,7 +85,8 @@ class Photos(Sequence):
     """The largest central squares of photos, with masks of the same names or drawn ones."""
 
     def __init__(self, config: PairsConfig):
-        self.config, self.files = config, find_photos((config.photos,))
+        selected = selects(config.held_out, "held_out" if config.held_out else "train")
+        self.config, self.files = config, find_photos((config.photos,), selected)
         if config.count:
             check_count(config.photos, len(self.files), config.count)
         if len({file.stem for file in self.files}) < len(self.files):
