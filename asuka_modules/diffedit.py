@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .masking import resize_area
+
 CLIP_MODES = ("mean", "percentile", "none")
 ROUNDING = 1e-5  # differences of noise predictions up to this size mean that the prompts are the same
 
@@ -37,7 +39,8 @@ def reduce_to_cells(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
     The inverse of `enlarge_mask`.
     """
-    return F.interpolate((mask > 0.5).float().unsqueeze(1), size, mode="area") > 0.5
+    covered = resize_area((mask > 0.5).unsqueeze(1), size)
+    return covered.round(decimals=5) > 0.5  # so that half of a cell is half at every ratio
 
 
 def ddim_step(x: Tensor, denoised: Tensor, sigma: Tensor, after: Tensor) -> Tensor:

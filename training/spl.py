@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from asuka_modules import checkpoints
-from asuka_modules.masking import fill_hole, reduce_mask
+from asuka_modules.masking import fill_hole, reduce_mask, resize_area
 from asuka_modules.spl import PUBLISHED, SPLConfig, SPLGenerator
 
 from . import metrics, plain_unet
@@ -102,7 +102,7 @@ class SPLObjective(Objective):
 
 def shrink(image: Tensor, mask: Tensor) -> Tensor:
     """An image (B, 3, H, W) as large as the mask (B, 1, h, w)."""
-    return F.interpolate(image, mask.shape[-2:], mode="area")
+    return resize_area(image, mask.shape[-2:])
 
 
 def build_generator(recipe: SPLRecipe, teacher: Teacher | None) -> SPLGenerator | PlainUNet:

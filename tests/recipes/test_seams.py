@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import skimage.data
 import torch
-import torch.nn.functional as F
 
 from asuka_modules import checkpoints
+from asuka_modules.masking import resize_area
 from training import metrics
 from training.frozen import load_frozen
 from training.sd import SCALE
@@ -20,7 +20,7 @@ def decoded() -> dict[str, torch.Tensor]:
     """Photos whose latents, in the hole, are those of other colours: by the VAE's own decoder, and by the harmonizing one."""
     names = ("astronaut", "chelsea", "coffee", "rocket")
     photos = [torch.from_numpy(getattr(skimage.data, name)()[:300, :300, :3].copy()) for name in names]
-    image = F.interpolate(torch.stack(photos).permute(0, 3, 1, 2).float() / 255, (128, 128), mode="area")
+    image = resize_area(torch.stack(photos).permute(0, 3, 1, 2).float() / 255, (128, 128))
     mask = torch.zeros(len(names), 1, 128, 128)
     mask[..., 40:88, 32:96] = 1
     shift = torch.tensor([[0.1, 0.0, -0.1], [-0.1, 0.1, 0.1], [0.1, 0.1, 0.1], [-0.1, -0.1, 0.0]])[..., None, None]
