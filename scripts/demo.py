@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--mask",
         type=Path,
-        help="picture of the photo's size, white where something is to go; not needed for a photo with alpha",
+        help="image of the photo's size, white or transparent where something is to go; not needed for a photo with alpha",
     )
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "asuka.png", help="result (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -75,11 +75,17 @@ def with_hole(image: Path, mask: Path | None) -> Image.Image:
         if photo.mode != "RGBA":
             raise ValueError(f"{image} has no alpha channel to tell what to remove; give --mask")
         return photo
-    hole = ImageOps.exif_transpose(Image.open(mask)).convert("L")
-    if hole.size != photo.size:
-        raise ValueError(f"{mask} is {hole.width}x{hole.height} but {image} is {photo.width}x{photo.height}")
+    sys.path.append(str(ROOT))
+    from training.mask_file import read_mask  # slow to import, too
+
+    hole = read_mask(mask)
+    h, w = hole.shape
+    if (w, h) != photo.size:
+        raise ValueError(f"{mask} is {w}x{h} but {image} is {photo.width}x{photo.height}")
+    if not hole.any():
+        raise ValueError(f"{mask} is black all over; expected white where something is to go")
     photo = photo.convert("RGB")
-    photo.putalpha(hole.point(lambda value: 0 if value > 127 else 255))
+    photo.putalpha(Image.fromarray(255 - 255 * hole))
     return photo
 
 

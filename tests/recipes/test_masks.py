@@ -146,14 +146,14 @@ def test_mask_that_cannot_be_used_is_named_and_the_next_taken(faulty, source, ca
     masks = mixture.objects.shapes if source == "objects" else mixture.ready.masks
     assert len(masks) == 5
     assert all(np.array_equal(mask, masks[0]) for mask in masks)
-    problems = ["1.png: not a readable picture", "2.png: black all over", "4.png: not a readable picture"]
+    problems = ["1.png: not a readable image", "2.png: black all over", "4.png: more than 89 million pixels"]
     expected = [f"{faulty}/{problem}, skipped ({i} so far)" for i, problem in enumerate(problems, start=1)]
     assert [record.getMessage() for record in caplog.records] == expected
     for seed in range(20):
         assert mixture(np.random.default_rng(seed)).any()
     for name in ("0.png", "3.png"):
         (faulty / name).unlink()
-    with pytest.raises(ConfigError, match=r"none of 3 masks can be used, such as .*\.png; expected white holes"):
+    with pytest.raises(ConfigError, match=r"none of 3 masks can be used, such as .*\.png; expected white in the hole"):
         Mixture(MaskConfig(**{source: str(faulty)}, family="object"))(np.random.default_rng(0))
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from ..data import find_photos, read_photo, selects
+from ..mask_file import read_mask
 from ..masks import MaskConfig, Mixture
-from ..masks.objects import read_grey
 
 DOMAINS = ("outdoor", "indoor", "building", "background")  # of MISATO, in this order
 PER_DOMAIN = 500  # pairs
@@ -78,7 +78,7 @@ class Misato(Sequence):
         file = self.files[i]
         number = int(file.stem)
         domain = DOMAINS[number // PER_DOMAIN]
-        return check(Pair(number, file.stem, domain, read_picture(file), read_grey(self.masks[i])), self.size)
+        return check(Pair(number, file.stem, domain, read_picture(file), read_mask(self.masks[i]) * 255), self.size)
 
 
 class Photos(Sequence):
@@ -110,7 +110,7 @@ class Photos(Sequence):
             mask = draw_mask(self.mixture, config.hole, np.random.default_rng([config.seed, i])) * 255
             mask = cv2.resize(mask, (config.size, config.size), interpolation=cv2.INTER_NEAREST)
         else:
-            mask = read_grey(self.masks[i])
+            mask = read_mask(self.masks[i]) * 255
         return check(Pair(i, file.stem, "photos", image, mask), config.size)
 
 
@@ -136,9 +136,11 @@ def require_masks(paths: list[Path]) -> list[Path]:
 
 
 def check(pair: Pair, size: int) -> Pair:
-    """Raises ValueError for a picture or a mask that is not `size` square."""
+    """Raises ValueError for a picture or a mask that is not `size` square, and for a mask without a hole."""
     if not pair.image.shape[:2] == pair.mask.shape == (size, size):
         raise ValueError(f"{pair.name}: picture {pair.image.shape}, mask {pair.mask.shape}; expected {size} square")
+    if not pair.mask.any():
+        raise ValueError(f"{pair.name}: its mask is black all over; expected white in the hole")
     return pair
 
 

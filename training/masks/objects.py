@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..config import ConfigError
 from ..data import find_photos
+from ..mask_file import EXPECTED, MaskError, read_mask
 
 log = logging.getLogger(__name__)
 
@@ -63,19 +63,20 @@ class MaskFiles(Sequence):
             mask = self.read((i + attempt) % len(self))
             if mask is not None:
                 return mask
-        raise ConfigError(
-            f"none of {len(self)} masks can be used, such as {self.files[i]}; expected white holes on black"
-        )
+        raise ConfigError(f"none of {len(self)} masks can be used, such as {self.files[i]}; {EXPECTED}")
 
     def read(self, i: int) -> np.ndarray | None:
         if i in self.unusable:
             return None
-        mask = read_mask(self.files[i])
-        if mask is not None and mask.any():
-            return mask
+        try:
+            mask = read_mask(self.files[i])
+            if mask.any():
+                return mask
+            problem = f"{self.files[i]}: black all over"
+        except (MaskError, OSError) as error:
+            problem = str(error)
         self.unusable.add(i)
-        problem = "not a readable picture" if mask is None else "black all over"
-        log.warning("%s: %s, skipped (%d so far)", self.files[i], problem, len(self.unusable))
+        log.warning("%s, skipped (%d so far)", problem, len(self.unusable))
         return None
 
 
@@ -166,25 +167,6 @@ def decode_runs(segmentation: dict) -> np.ndarray:
         raise ConfigError(f"compressed run lengths ({counts[:20]}...), expected numbers; convert them with pycocotools")
     values = np.arange(len(counts)) % 2
     return np.repeat(values, counts).astype(np.uint8).reshape(segmentation["size"], order="F")
-
-
-def read_mask(path: Path) -> np.ndarray | None:
-    """(H, W) uint8 in {0, 1}, 1 where the picture is brighter than half; None for an unreadable file."""
-    try:
-        return (read_grey(path) > 127).astype(np.uint8)
-    except OSError:
-        return None
-
-
-def read_grey(path: Path) -> np.ndarray:
-    """(H, W) uint8. Raises OSError for an unreadable file."""
-    data = np.frombuffer(path.read_bytes(), np.uint8)  # on Windows cv2.imread knows not every name
-    picture = None
-    with suppress(cv2.error):  # a header that promises too many pixels
-        picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
-    if picture is None:
-        raise OSError(f"{path}: not a readable picture")
-    return picture
 
 
 def crop(mask: np.ndarray) -> np.ndarray:
