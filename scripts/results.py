@@ -26,6 +26,10 @@ COMPARISONS = {  # benchmark -> A - B
         ("ASUKA", "SD-prompt"),
         ("ASUKA", "decoder stock"),
         ("ASUKA, seam closed", "ASUKA"),
+        ("ASUKA, seam closed", "flat grey, seam closed"),
+        ("ASUKA, seam closed", "Telea"),
+        ("ASUKA, seam closed", "Navier-Stokes"),
+        ("ASUKA, seam closed", "PatchMatch"),
     ],
     "benchmark-alignment": [("alignment self4", "alignment attn"), ("alignment attn", "alignment linear")],
     "benchmark-decoder": [

@@ -224,9 +224,14 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="a benchmark of these methods alone")
     parser.add_argument(
-        "--compare", nargs=2, metavar=("A", "B"), help="tell how two methods of a finished benchmark differ"
+        "--compare",
+        nargs="+",
+        metavar=("A", "B"),
+        help="print how methods of a finished benchmark differ: A - B for each B",
     )
     arguments = parser.parse_args()
+    if arguments.compare and len(arguments.compare) < 2:
+        parser.error("--compare takes two methods or more")
     path = SHORTCUTS.get(arguments.config, arguments.config)
     try:
         if "methods" not in load(Path(path)):
@@ -236,7 +241,8 @@ def main() -> None:
             return
         recipe = read(Benchmark, path, arguments.set)
         if arguments.compare:
-            sys.stdout.write(benchmark.compare_methods(recipe, *arguments.compare))
+            first, *others = arguments.compare
+            sys.stdout.write("\n".join(benchmark.compare_methods(recipe, first, other) for other in others))
         else:
             benchmark.run(benchmark.pick(recipe, arguments.only))
     except (ComfyUIError, ConfigError, OSError, ValueError) as error:

@@ -15,8 +15,9 @@ from training.evaluation.benchmark import Benchmark
 from training.evaluation.comfyui import ComfyUI, ComfyUIConfig, ComfyUIError
 from training.evaluation.graphs import Diffusion, RePaint, inpaint
 from training.evaluation.hashes import sha256
-from training.evaluation.methods import MethodConfig, ask, make_method
+from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pairs import PairsConfig
+from training.evaluation.question import ask
 
 BASE, FILE, SIZE = "asuka-miniature-base.safetensors", "asuka-miniature.safetensors", 64
 SD = Diffusion(BASE, asuka=FILE, strength=0.0, steps=3)

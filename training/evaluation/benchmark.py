@@ -1,6 +1,7 @@
 """Runs every method on every pair, picture by picture, and measures what came out."""
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -24,11 +25,12 @@ from .compare import compare, fid_difference, read_images
 from .features import FeatureCache
 from .graphs import Diffusion
 from .hashes import sha256
-from .methods import Method, MethodConfig, Question, Sampled, ask, make_method
+from .methods import MethodConfig, Sampled, make_method
 from .networks import NETWORKS, Perceptual
 from .pairs import Pair, PairsConfig, open_pairs, read_picture, spread
 from .pixels import composite
 from .protocols import PROTOCOLS, Networks, measure, measure_set
+from .question import Method, Question, ask
 from .records import dumps, without_nan
 from .report import write_report
 
@@ -287,6 +289,9 @@ def require_run(out: Path, results: dict, images: list[dict], names: Sequence[st
 
 
 def means(values) -> dict[str, float]:
-    """Means over pictures; a mask without an outline has no Grad and does not count."""
+    """Means over the pictures that have a metric, NaN where none has: a mask without an outline has no Grad, a photo
+    without texture no share of it."""
     values = list(values)
-    return {metric: float(np.nanmean([value[metric] for value in values])) for metric in values[0]}
+    columns = {metric: np.array([value[metric] for value in values]) for metric in values[0]}
+    found = {metric: column[np.isfinite(column)] for metric, column in columns.items()}
+    return {metric: float(column.mean()) if len(column) else math.nan for metric, column in found.items()}

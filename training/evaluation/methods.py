@@ -1,21 +1,24 @@
-"""The compared ways to fill a hole. All are asked the same question: a picture that is grey in the hole, the hole, a seed."""
+"""The compared ways to fill a hole, by how a config asks for them."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from glob import escape, glob
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 from spandrel import MaskedImageModelDescriptor, ModelLoader
 
+from ..config import ConfigError
 from ..data.sources import SUFFIXES
 from .comfyui import ComfyUI, ComfyUIConfig
+from .fills import FILLS
 from .graphs import Diffusion, inpaint
 from .hashes import sha256
 from .pairs import read_picture
+from .question import Method, Question
 
 
 @dataclass(frozen=True)
@@ -27,35 +30,8 @@ class MethodConfig:
     spandrel: str | None = (
         None  # weights of an inpainting model that spandrel knows: LaMa, or MAT with its extra models
     )
+    fill: Literal["flat", "telea", "navier-stokes", "patchmatch"] | None = None  # without any network
     folder: str | None = None  # finished results, named like the photos; or results/{name}-{seed}.png, seeds from 0
-
-
-@dataclass(frozen=True)
-class Question:
-    """A picture (H, W, 3) uint8 that is grey in the hole, the hole (H, W) bool, the seed of the noise, and how many other
-    seeds the same was asked with before."""
-
-    name: str
-    image: np.ndarray
-    hole: np.ndarray
-    seed: int
-    turn: int = 0
-
-    @property
-    def digest(self) -> str:
-        """Of all that an answer depends on."""
-        digest = hashlib.sha256(repr((self.image.shape, self.seed)).encode())
-        digest.update(self.image.tobytes() + self.hole.tobytes())
-        return digest.hexdigest()
-
-
-class Method(Protocol):
-    """Answers a question with a picture (H, W, 3) uint8; what it says outside of the hole is not looked at."""
-
-    uses_seed: bool
-    weights: dict[str, str]  # file -> SHA-256, or what else tells one version from another
-
-    def __call__(self, question: Question) -> np.ndarray: ...
 
 
 def make_method(
@@ -63,16 +39,18 @@ def make_method(
 ) -> Method:
     """`names`: the photos that it will be asked about, with so many seeds.
 
-    Raises ValueError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing.
+    Raises ConfigError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing.
     """
-    if sum(way is not None for way in (config.diffusion, config.spandrel, config.folder)) != 1:
-        raise ValueError(f"methods: {config.name!r} needs exactly one of diffusion, spandrel and folder")
+    if sum(way is not None for way in (config.diffusion, config.spandrel, config.fill, config.folder)) != 1:
+        raise ConfigError(f"methods: {config.name!r} needs exactly one of diffusion, spandrel, fill and folder")
+    if config.fill:
+        return FILLS[config.fill]()
     if config.folder:
         return Finished(config.folder, names, seeds)
     if config.spandrel:
         return Feedforward(Path(config.spandrel))
     if comfyui is None:
-        raise ValueError(f"methods: {config.name!r} needs a ComfyUI; give comfyui.url")
+        raise ConfigError(f"methods: {config.name!r} needs a ComfyUI; give comfyui.url")
     return Sampled(config.diffusion, comfyui)
 
 
@@ -164,9 +142,3 @@ def add_extra_models() -> None:
     except ImportError:
         return
     spandrel_extra_arches.install(ignore_duplicates=True)
-
-
-def ask(name: str, image: np.ndarray, mask: np.ndarray, seed: int, turn: int = 0) -> Question:
-    """The question of a photo and its mask (H, W) uint8: what is under the hole is gone before any method sees it."""
-    hole = mask > 127
-    return Question(name, np.where(hole[..., None], np.uint8(127), image), hole, seed, turn)

@@ -5,6 +5,9 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 LUMINANCE = np.array([0.2989, 0.587, 0.114])
+ROUNDING = 1e-6  # grey levels
+BLUR = 2.0  # standard deviation in pixels; finer than this is texture
+RIM = 3  # pixels inside the hole's edge, whose step would count as texture
 
 
 def is_hole(mask: np.ndarray) -> np.ndarray:
@@ -43,3 +46,23 @@ def grad(result: np.ndarray, original: np.ndarray, mask: np.ndarray) -> float:
     x, y = (cv2.Sobel(difference, cv2.CV_64F, dx, 1 - dx, ksize=3) for dx in (1, 0))
     outline = cv2.Canny(mask, 100, 200) > 0
     return float(np.hypot(x, y)[outline].mean()) if outline.any() else float("nan")
+
+
+def texture(composite: np.ndarray, original: np.ndarray, mask: np.ndarray) -> float:
+    """How much texture the fill has, as a share of the original's: 1 is as much, 0 is none at all.
+
+    The root mean square, over colors and the hole's pixels but its rim, of what a Gaussian takes away. NaN for a hole that
+    is all rim, and where the original has no texture.
+    """
+    known = (~is_hole(mask)).astype(np.uint8)
+    inside = cv2.dilate(known, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)) == 0
+    if not inside.any():
+        return float("nan")
+    result, real = (np.sqrt(np.square(fine(x)[inside]).mean()) for x in (composite, original))
+    return float(result / real) if real > ROUNDING else float("nan")
+
+
+def fine(image: np.ndarray) -> np.ndarray:
+    """What a Gaussian takes away from a picture, (H, W, 3) in grey levels."""
+    image = image.astype(np.float64)
+    return image - cv2.GaussianBlur(image, (0, 0), BLUR, borderType=cv2.BORDER_REFLECT)

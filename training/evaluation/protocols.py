@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import metrics
 from .distributions import frechet_distance, inception_discriminative_score
 from .features import FeatureCache
-from .pixels import composite, grad, is_hole, psnr, ssim
+from .pixels import composite, grad, is_hole, psnr, ssim, texture
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ METRICS = {  # of single pictures; name -> (unit, is more better)
     "ssim": ("", True),
     "grad": ("grey levels", False),
     "colour_offset": ("grey levels", False),
+    "texture": ("of the original's", True),
     "lpips": ("", False),
     "clip_global": ("", True),
     "clip_hole": ("", True),
@@ -74,6 +75,7 @@ def measure(results: Sequence[np.ndarray], original: np.ndarray, mask: np.ndarra
         "ssim": np.mean([ssim(image, original) for image in composites]),
         "grad": np.mean([grad(result, original, mask) for result in results]),
         "colour_offset": metrics.colour_offset(*pairs).mean(),
+        "texture": np.mean([texture(image, original, mask) for image in composites]),
     }
     if networks.perceptual:
         values["lpips"] = networks.perceptual(images, real.expand_as(images)).mean()

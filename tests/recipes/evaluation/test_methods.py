@@ -11,7 +11,8 @@ from finished import COUNT, SIZE, command
 from PIL import Image
 from spandrel.architectures.LaMa import LaMa
 
-from training.evaluation.methods import MethodConfig, ask, make_method
+from training.evaluation.methods import MethodConfig, make_method
+from training.evaluation.question import ask
 
 
 def test_no_method_sees_what_is_under_the_hole():
@@ -26,7 +27,7 @@ def test_no_method_sees_what_is_under_the_hole():
 
 def test_methods_that_cannot_be(bench, monkeypatch, capsys):
     for change, message in (
-        ({"folder": None}, "'bad' needs exactly one of diffusion, spandrel and folder"),
+        ({"folder": None}, "'bad' needs exactly one of diffusion, spandrel, fill and folder"),
         ({"folder": "nowhere"}, "nowhere: 6 results are missing, such as nowhere/"),
         ({"folder": None, "spandrel": "nowhere.pt"}, "nowhere.pt: no such file"),
         ({"folder": None, "diffusion": {"checkpoint": "x"}}, "'bad' needs a ComfyUI; give comfyui.url"),

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 from scipy.linalg import sqrtm
-from scipy.ndimage import sobel
+from scipy.ndimage import binary_erosion, gaussian_filter, sobel
 from sklearn.decomposition import PCA
 from sklearn.svm import SVC, LinearSVC
 from torch import nn
@@ -30,7 +30,7 @@ from training.evaluation.networks import (
     Perceptual,
     WeightsError,
 )
-from training.evaluation.pixels import composite, grad, psnr, ssim
+from training.evaluation.pixels import composite, grad, psnr, ssim, texture
 from training.evaluation.protocols import PROTOCOLS, Networks, measure, measure_set
 
 SIZE = 64
@@ -109,6 +109,31 @@ def test_grad_blends_by_a_soft_mask(pair):
     ]
     length = np.mean(channels, axis=0)
     assert grad(result, original, soft) == pytest.approx(length[cv2.Canny(soft, 100, 200) > 0].mean())
+
+
+@pytest.mark.parametrize("touches_border", [False, True])
+def test_texture_is_what_a_gaussian_takes_away(pair, touches_border):
+    result, original, mask = pair
+    if touches_border:
+        mask[:, :20] = 255
+    pasted = composite(result, original, mask)
+    details = [
+        x.astype(float) - np.stack([gaussian_filter(c.astype(float), 2) for c in np.moveaxis(x, -1, 0)], -1)
+        for x in (pasted, original)
+    ]
+    inside = binary_erosion(mask > 127, np.ones((7, 7)), border_value=1)
+    share = np.sqrt((details[0][inside] ** 2).sum() / (details[1][inside] ** 2).sum())
+    assert texture(pasted, original, mask) == pytest.approx(share, rel=1e-6)
+    assert measure([result], original, mask, Networks())["texture"] == pytest.approx(share, rel=1e-6)
+
+
+def test_texture_has_no_value_without_any_in_the_original(pair):
+    result, original, mask = pair
+    assert np.isnan(texture(result, np.full_like(original, 99), mask))
+    assert np.isnan(texture(result, original, mask * 0))
+    mask[:] = 0
+    mask[20:26, 20:40] = 255  # all of it within 3 pixels of the known ones
+    assert np.isnan(texture(result, original, mask))
 
 
 class FirstPixels(nn.Module):

@@ -35,7 +35,7 @@ def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
     assert "No U-IDS and P-IDS: 6 pairs in 64 dimensions are too few, " in text
     page = (bench.out / "index.html").read_text()
     shown = [bench.out / part.split('"')[0] for part in page.split('src="')[1:]]
-    assert len(shown) == 2 * 9 + 6
+    assert len(shown) == 2 * 9 + 7
     assert all(path.exists() for path in shown)
     with Image.open(bench.out / "examples.jpg") as examples:
         assert examples.size == (4 * 260 - 4, 28 + 2 * 260 - 4)  # input, both methods, original; two photos shown
@@ -138,7 +138,7 @@ def test_page_finds_pictures_of_any_name(bench, monkeypatch):
     command(bench, monkeypatch)
     page = (bench.out / "index.html").read_text()
     links = [urlsplit(unescape(link)) for link in re.findall('src="(.*?)"', page)]
-    assert len(links) == 9 * COUNT + 5
+    assert len(links) == 9 * COUNT + 6
     assert all((bench.out / unquote(link.path)).is_file() for link in links)
     assert re.findall('<section id="(.*?)">', page) == [str(i) for i in range(COUNT)]
 
