@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from . import layouts
 from .alignment import Alignment, AlignmentConfig
+from .atomic import atomic_write
 from .decoder import DecoderConfig, HarmonizingDecoder
 from .mae import MAE, MAEConfig
 from .spl import SPLConfig, SPLGenerator
@@ -94,15 +94,8 @@ def save(path: str | os.PathLike, parts: Mapping[str, nn.Module], info: Mapping[
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] = {}) -> None:
     """A safetensors file, whole or not at all. Raises OSError where it cannot be written."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file(dict(tensors), temporary, metadata=dict(metadata))
-        temporary.chmod(0o644)  # safetensors makes files that only their owner can read
-        os.replace(temporary, path)
-    except (SafetensorError, OSError) as error:  # a full disk, or on Windows a file in use
-        with suppress(OSError):
-            temporary.unlink()
-        raise OSError(f"{path}: not written ({error}); what was there before is intact") from error
+    with atomic_write(path) as partial:
+        save_file(dict(tensors), partial, metadata=dict(metadata))
 
 
 def load(path: str | os.PathLike) -> dict[str, Part]:

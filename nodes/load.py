@@ -10,6 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..asuka_modules import checkpoints
+from ..asuka_modules.atomic import atomic_write, remove_leftovers
 from . import sockets
 from .networks import Missing, Network
 
@@ -27,9 +28,12 @@ def register_model_folder() -> None:
     folder_paths.folder_names_and_paths[FOLDER] = (paths, set(suffixes) | SUFFIXES)
     readme = Path(paths[0]) / "README.md"
     try:
+        for path in paths:
+            remove_leftovers(Path(path))
         readme.parent.mkdir(parents=True, exist_ok=True)
         if not readme.exists():
-            shutil.copyfile(Path(__file__).with_name("model_folder.md"), readme)
+            with atomic_write(readme) as partial:
+                shutil.copyfile(Path(__file__).with_name("model_folder.md"), partial)
     except OSError as error:  # a folder that several machines share may be read-only
         log.warning("could not prepare %s: %s", readme.parent, error)
 

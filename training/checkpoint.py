@@ -1,10 +1,11 @@
 """Training state on disk: written atomically, the newest few kept."""
 
-import os
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from asuka_modules.atomic import atomic_write
 
 from .config import ConfigError
 
@@ -59,18 +60,13 @@ def save_checkpoint(out: Path, step: int, trained: nn.Module, optimizer, average
 
 def write(path: Path, state: dict) -> None:
     """Saves atomically. Raises OSError that names the last good state where the disk is full."""
-    temporary = path.with_name("checkpoint.tmp")
     try:
-        with temporary.open("wb") as file:
+        with atomic_write(path) as partial, partial.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
         good = sorted(path.parent.glob("step-*.pt"))
         last = f"{good[-1].name} is intact" if good else "there is no earlier checkpoint"
-        raise OSError(f"could not write {path}: {error}; free some space and start again, {last}") from error
+        raise OSError(f"{error}; free some space and start again, {last}") from error
 
 
 def load_checkpoint(out: Path, trained: nn.Module, optimizer, average: Average | None) -> int:

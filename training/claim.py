@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from torch import nn
+
+from asuka_modules.atomic import atomic_write, remove_leftovers
 
 from .config import ConfigError
 
@@ -23,10 +24,10 @@ def fingerprint(network: nn.Module) -> str:
 def claim(folder: Path, description: dict) -> None:
     """Notes what a folder is of; several processes may. Raises ConfigError where it holds something else."""
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     note, text = folder / NOTE, json.dumps(description, indent=2) + "\n"
     if not note.exists():
-        temporary = note.with_suffix(f".{os.getpid()}")
-        temporary.write_text(text)
-        os.replace(temporary, note)  # whole, for another process that reads it now
+        with atomic_write(note) as partial:  # whole, for another process that reads it now
+            partial.write_text(text)
     if note.read_text() != text:
         raise ConfigError(f"{folder} was made with other settings ({NOTE}); remove it, or choose another out")

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from asuka_modules.atomic import atomic_write
+
 from .commit import commit
 from .precision import run_device
 
@@ -30,7 +32,8 @@ class Log:
         self.every = run["log_every"]
         if start < self.steps or not (out / RUN_NOTE).exists():  # a finished run keeps what it was computed on
             noted = {**run, "hardware": hardware(processes), "commit": commit()}
-            (out / RUN_NOTE).write_text(json.dumps(noted, indent=2) + "\n")
+            with atomic_write(out / RUN_NOTE) as partial:
+                partial.write_text(json.dumps(noted, indent=2) + "\n")
         self.validations = out / "validation.csv"
         for path in (self.path, self.validations):
             trim(path, start)
@@ -97,10 +100,9 @@ def write(path: Path, rows: list[dict]) -> None:
     """Appends rows to a table, which then begins with their names."""
     if not rows:
         return
-    new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        if new:
+        if not file.tell():
             writer.writeheader()
         writer.writerows(rows)
 
@@ -110,8 +112,10 @@ def trim(path: Path, start: int) -> None:
     if path.exists():
         with path.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
-        path.unlink()
-        write(path, rows)
+        if not rows:
+            return path.unlink()
+        with atomic_write(path) as partial:
+            write(partial, rows)
 
 
 def hardware(processes: int) -> str:

@@ -18,6 +18,8 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from asuka_modules.atomic import remove_leftovers
+
 from . import dry_run
 from .checkpoint import Average, Averaged, load_checkpoint, save_checkpoint
 from .config import ConfigError
@@ -145,6 +147,9 @@ def fit(
         tell_dry_run(run, accelerator, model, unpack(next(iter(loader))))
         return objective.trained
     out.mkdir(parents=True, exist_ok=True)
+    if main:
+        for folder in (out, out / "best"):
+            remove_leftovers(folder)
     log = Log(out, noted, accelerator.num_processes, start) if main else None
     step, values = start, []
     for batch in loader:

@@ -1,15 +1,14 @@
 """The baseline that SPL has to beat: a plain U-Net of equal size, trained with L1 alone."""
 
-import os
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from asuka_modules import checkpoints
 from asuka_modules.masking import fill_hole
 
 LEVELS = 4
@@ -47,9 +46,7 @@ class PlainUNet(nn.Module):
 
 
 def save(path: Path, network: PlainUNet) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file({k: v.cpu() for k, v in network.state_dict().items()}, temporary, {"width": str(network.width)})
-    os.replace(temporary, path)
+    checkpoints.write(path, {k: v.cpu() for k, v in network.state_dict().items()}, {"width": str(network.width)})
 
 
 def load(path: str | Path) -> PlainUNet:

@@ -164,24 +164,3 @@ def test_newer_formats_ask_for_an_update(bundle):
     rewrite(bundle, lambda tensors, described: (described.update(format=1), described["parts"]["mae"].update(magic=1)))
     with pytest.raises(CheckpointError, match="MAEConfig has no magic; update the extension"):
         checkpoints.load(bundle)
-
-
-def test_writing_is_atomic(bundle, monkeypatch):
-    before = bundle.read_bytes()
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(checkpoints.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        checkpoints.save(bundle, {"mae": MAE(MAE_CONFIG)})
-    assert bundle.read_bytes() == before
-
-
-def test_file_that_cannot_be_written_is_named(bundle, tmp_path):
-    """As an error of the system, not of safetensors."""
-    (tmp_path / "bundle.safetensors.tmp").mkdir()
-    before = bundle.read_bytes()
-    with pytest.raises(OSError, match=r"bundle\.safetensors: not written .*; what was there before is intact"):
-        checkpoints.save(bundle, {"mae": MAE(MAE_CONFIG)})
-    assert bundle.read_bytes() == before

@@ -151,10 +151,7 @@ def test_shards_of_twins_are_numbered_on_and_never_written_over(tmp_path):
     with pytest.raises(TypeError):
         write_shard(tmp_path, 8, [(bytes(10), b"picture"), (bytes(10), None)])
     assert not list(tmp_path.glob("twins-0008-*.tar"))  # which would be half of one
-    (tmp_path / "0008.tmp").unlink()
-    (tmp_path / "0008.tmp").mkdir()  # what cannot be written over
-    with pytest.raises(OSError, match=r"could not write .*twins-0008-00000\.tar: .*; free some space and start again"):
-        write_shard(tmp_path, 8, [(bytes(10), b"picture")])
+    assert len(list(tmp_path.iterdir())) == 3  # nor what is left of one
 
 
 def test_damaged_shard_of_twins_is_named_and_skipped(photos, twins, caplog):

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from asuka_modules.atomic import PREFIX
 from training import checkpoint
 from training.config import ConfigError
 from training.dry_run import CPU_ATTENTION, report
@@ -137,12 +138,12 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint.torch, "save", full)
     with pytest.raises(
-        OSError, match=r"No space left on device; free some space and start again, step-0000002.pt is intact"
+        OSError, match=r"No space left on device.*; free some space and start again, step-0000002.pt is intact"
     ):
         fit(config(tmp_path, steps=4, save_every=2), Regression(), Numbers())
     assert [path.name for path in tmp_path.glob("*.pt")] == ["step-0000002.pt"]
     assert (tmp_path / "step-0000002.pt").read_bytes() == before
-    assert not (tmp_path / "checkpoint.tmp").exists()
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
 
 
 class Infinite(Regression):

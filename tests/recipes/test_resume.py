@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from asuka_modules.atomic import PREFIX
+
 ROOT = Path(__file__).parents[2]
 STEPS = 24
 
@@ -69,10 +71,14 @@ def test_killed_run_continues_identically(uninterrupted, photos, masks, tmp_path
         assert process.poll() is None, process.stderr.read().decode()
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    (out / "checkpoint.tmp").write_bytes(b"half a checkpoint")
+    for folder in (out, out / "best"):
+        (folder / f"{PREFIX}killed").mkdir(parents=True)
+        (folder / f"{PREFIX}killed" / "lock").touch()
+        (folder / f"{PREFIX}killed" / "content").write_bytes(b"half a checkpoint")
     subprocess.run(command(out, photos, masks, workers), cwd=ROOT, check=True, capture_output=True)
     assert losses(out) == losses(uninterrupted)
     assert (out / "mae.safetensors").read_bytes() == (uninterrupted / "mae.safetensors").read_bytes()
+    assert not list(out.rglob(f"{PREFIX}*"))
 
 
 def test_loss_that_is_not_finite_stops_with_the_last_checkpoint_intact(photos, masks, tmp_path):

@@ -1,12 +1,13 @@
 """The base model as one file that ComfyUI's CheckpointLoaderSimple loads as SD-1.5 inpainting."""
 
-import os
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from asuka_modules import checkpoints
 
 from ..ldm_names import taesd_to_ldm, unet_to_ldm
 from ..sd import SCALE
@@ -34,10 +35,7 @@ def save_base(path: str | Path, autoencoder: AutoencoderTiny, model: DescribedUN
     for key, value in model.description.state_dict().items():
         tensors[ASUKA + key] = value.half()
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    temporary = Path(f"{path}.tmp")
-    save_file(tensors, temporary, metadata={"modelspec.architecture": "stable-diffusion-v1-inpainting"})
-    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
-    os.replace(temporary, path)
+    checkpoints.write(Path(path), tensors, {"modelspec.architecture": "stable-diffusion-v1-inpainting"})
 
 
 def load_base(path: str | Path) -> tuple[AutoencoderTiny, DescribedUNet]:

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
+from asuka_modules.atomic import atomic_write
+
 from ..config import ConfigError
 
 log = logging.getLogger(__name__)
@@ -186,7 +188,8 @@ class Shards:
             except (FileNotFoundError, tarfile.TarError) as error:
                 log.warning("%s: no readable tar file, skipped (%s)", url, error)
                 return Names([]), np.empty((0, 2), np.int64)
-            write_atomically(path, json.dumps(members).encode())
+            with atomic_write(path) as partial:
+                partial.write_text(json.dumps(members))
         members = json.loads(path.read_text())
         places = np.array([place for _, *place in members], np.int64).reshape(-1, 2)  # of no photos, too
         return Names(name for name, _, _ in members), places
@@ -207,7 +210,9 @@ class Shards:
             return path
         with FileLock(path.with_suffix(".lock")):  # of a process that dies the system frees it
             if not path.exists():  # another process may have fetched it meanwhile
-                write_atomically(path, fetch(url))
+                content = fetch(url)
+                with atomic_write(path) as partial:
+                    partial.write_bytes(content)
                 self.make_room(path)
         return path
 
@@ -264,9 +269,3 @@ def expand(pattern: str) -> list[str]:
         raise ConfigError(f"{pattern}: expected a range such as {{000..099}} in the braces")
     numbers = [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
     return [before + number + end for number in numbers for end in expand(after)]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    os.replace(file.name, path)

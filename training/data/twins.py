@@ -3,13 +3,14 @@
 import hashlib
 import io
 import logging
-import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+
+from asuka_modules.atomic import atomic_write
 
 log = logging.getLogger(__name__)
 KEY = "S10"
@@ -73,16 +74,8 @@ def write_shard(folder: Path, rank: int, twins: list[tuple[bytes, bytes]]) -> No
     """Puts (key, picture file) into a process's next shard, which gets its name once it is whole. Raises OSError."""
     numbers = [int(path.stem.split("-")[2]) for path in folder.glob(f"twins-{rank:04d}-*.tar")]
     path = folder / f"twins-{rank:04d}-{max(numbers, default=-1) + 1:05d}.tar"
-    temporary = folder / f"{rank:04d}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            with tarfile.open(fileobj=file, mode="w") as tar:
-                for key, picture in twins:
-                    member = tarfile.TarInfo(f"{key.hex()}.jpg")
-                    member.size = len(picture)
-                    tar.addfile(member, io.BytesIO(picture))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(f"could not write {path}: {error}; free some space and start again") from error
+    with atomic_write(path) as partial, tarfile.open(partial, "w") as tar:
+        for key, picture in twins:
+            member = tarfile.TarInfo(f"{key.hex()}.jpg")
+            member.size = len(picture)
+            tar.addfile(member, io.BytesIO(picture))

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,8 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm.auto import tqdm
+
+from asuka_modules.atomic import atomic_write
 
 from ..claim import claim
 from ..commit import commit
@@ -151,12 +152,11 @@ def save_answer(path: Path, picture: np.ndarray, question: Question, name: str, 
     if picture.shape != question.image.shape:
         found, expected = (f"{w}x{h}" for h, w, _ in (picture.shape, question.image.shape))
         raise ValueError(f"{name} made {question.name} {found}; expected {expected}")
-    temporary = path.with_suffix(f".{os.getpid()}")
     note = PngInfo()
     for key, text in {NOTE: question.digest, **makers}.items():
         note.add_text(key, text)
-    Image.fromarray(picture).save(temporary, "png", pnginfo=note)
-    os.replace(temporary, path)
+    with atomic_write(path) as partial:
+        Image.fromarray(picture).save(partial, "png", pnginfo=note)
 
 
 def noted(path: Path, key: str) -> str | None:

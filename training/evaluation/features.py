@@ -1,12 +1,13 @@
 """Features of pictures, computed once for each picture and network."""
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from asuka_modules.atomic import atomic_write
 
 from .networks import FeatureNetwork
 
@@ -29,7 +30,6 @@ class FeatureCache:
         if path.exists():
             return np.load(path)
         features = self.network(torch.from_numpy(picture).movedim(-1, 0)[None])[0].numpy()
-        temporary = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(temporary, features)
-        os.replace(temporary, path)
+        with atomic_write(path) as partial, partial.open("wb") as file:
+            np.save(file, features)
         return features
