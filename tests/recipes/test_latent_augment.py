@@ -23,6 +23,8 @@ from training.data import Twins, decode_photo, find_photos
 from training.frozen import load_frozen
 from training.latent_augment import LatentAugmentRecipe, Photo, augment, batches
 
+pytestmark = pytest.mark.trains
+
 ROOT = Path(__file__).parents[2]
 
 

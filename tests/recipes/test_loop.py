@@ -22,6 +22,8 @@ from training.config import ConfigError
 from training.dry_run import CPU_ATTENTION, report
 from training.loop import Objective, RunConfig, fit, lr_at
 
+pytestmark = pytest.mark.trains
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -29,6 +29,8 @@ from training.latents import LatentsConfig, build_latents
 from training.loop import fit
 from training.masks import MaskConfig
 
+pytestmark = pytest.mark.trains
+
 
 def test_base(photos, masks, tmp_path):
     data = DataConfig(folders=(str(photos),), size=32, native=True)

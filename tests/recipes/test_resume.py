@@ -12,6 +12,8 @@ import pytest
 
 from asuka_modules.atomic import PREFIX
 
+pytestmark = pytest.mark.trains
+
 ROOT = Path(__file__).parents[2]
 STEPS = 24
 

@@ -13,6 +13,8 @@ from asuka_modules import checkpoints
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
 
+pytestmark = pytest.mark.trains
+
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "run.steps": 1,

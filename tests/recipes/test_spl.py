@@ -18,6 +18,8 @@ from training.loop import RunConfig
 from training.masks import MaskConfig
 from training.teacher import Teacher, TeacherConfig
 
+pytestmark = pytest.mark.trains
+
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 TINY = SPLConfig(ch=8, feature_dim=128, dense_blocks=2, dense_layers=2, growth=4, recon_blocks=1, middle_blocks=1)
 
