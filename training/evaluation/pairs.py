@@ -7,8 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..config import ConfigError
 from ..data import find_photos, read_photo, selects
-from ..mask_file import read_mask
+from ..mask_file import SUFFIXES, read_mask
 from ..masks import MaskConfig, Mixture
 
 DOMAINS = ("outdoor", "indoor", "building", "background")  # of MISATO, in this order
@@ -22,7 +23,7 @@ class PairsConfig:
 
     misato: str | None = None  # folder with 512/ and 1024/
     photos: str | None = None  # folder of photos, such as Places2's validation set
-    mask_folder: str | None = None  # for photos: masks of the same file names, white in the hole
+    mask_folder: str | None = None  # for photos: masks named, and cropped, like them
     masks: MaskConfig | None = None  # for photos: drawn, the i-th from (seed, i)
     size: int = 512
     count: int | None = None  # so many of them: evenly over MISATO, photos in an order of the seed
@@ -44,13 +45,13 @@ class Pair:
 
 
 def open_pairs(config: PairsConfig) -> "Misato | Photos":
-    """Raises ValueError for a config that does not say where from, FileNotFoundError where nothing is."""
+    """Raises ConfigError for a config that does not say where from, FileNotFoundError where nothing is."""
     if (config.misato is None) == (config.photos is None):
-        raise ValueError("pairs: give either misato or photos")
+        raise ConfigError("pairs: give either misato or photos")
     if config.misato:
         return Misato(config)
     if (config.mask_folder is None) == (config.masks is None):
-        raise ValueError("pairs.photos: give either mask_folder or masks")
+        raise ConfigError("pairs.photos: give either mask_folder or masks")
     return Photos(config)
 
 
@@ -90,7 +91,7 @@ class Photos(Sequence):
         if config.count:
             check_count(config.photos, len(self.files), config.count)
         if len({file.stem for file in self.files}) < len(self.files):
-            raise ValueError(
+            raise ConfigError(
                 f"{config.photos} has photos of the same name; results are told apart by it, so rename them"
             )
         order = np.random.default_rng(config.seed).permutation(len(self.files))
@@ -98,19 +99,20 @@ class Photos(Sequence):
         self.names = [file.stem for file in self.files]
         self.mixture = Mixture(config.masks) if config.masks else None
         if config.mask_folder:
-            self.masks = require_masks([Path(config.mask_folder, f"{name}.png") for name in self.names])
+            self.masks = find_masks(config.mask_folder, self.names)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, i: int) -> Pair:
         file, config = self.files[i], self.config
-        image = centre_crop(read_picture(file), config.size)
+        photo = read_picture(file)
+        image = centre_crop(photo, config.size)
         if self.mixture:
             mask = draw_mask(self.mixture, config.hole, np.random.default_rng([config.seed, i])) * 255
             mask = cv2.resize(mask, (config.size, config.size), interpolation=cv2.INTER_NEAREST)
         else:
-            mask = read_mask(self.masks[i]) * 255
+            mask = crop_mask(self.masks[i], photo.shape[:2], config.size) * 255
         return check(Pair(i, file.stem, "photos", image, mask), config.size)
 
 
@@ -121,9 +123,22 @@ def spread(items: Sequence, count: int) -> list:
 
 
 def check_count(folder: str | Path, found: int, count: int) -> None:
-    """Raises ValueError for fewer photos than are to be taken."""
+    """Raises ConfigError for fewer photos than are to be taken."""
     if found < count:
-        raise ValueError(f"{folder} has {found} photos, fewer than count, {count}")
+        raise ConfigError(f"{folder} has {found} photos, fewer than count, {count}")
+
+
+def find_masks(folder: str, names: Sequence[str]) -> list[Path]:
+    """Of every photo of these names the mask, a file of any image format in the folder or below it.
+
+    Raises FileNotFoundError where there are not all of them, ConfigError for two masks of one photo.
+    """
+    found: dict[str, Path] = {}
+    wanted = set(names)
+    for path in sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES):
+        if path.stem in wanted and (other := found.setdefault(path.stem, path)) != path:
+            raise ConfigError(f"{other} and {path} are both masks of {path.stem}; remove one of them")
+    return require_masks([found.get(name, Path(folder, f"{name}.png")) for name in names])
 
 
 def require_masks(paths: list[Path]) -> list[Path]:
@@ -136,11 +151,11 @@ def require_masks(paths: list[Path]) -> list[Path]:
 
 
 def check(pair: Pair, size: int) -> Pair:
-    """Raises ValueError for a picture or a mask that is not `size` square, and for a mask without a hole."""
+    """Raises ConfigError for a picture or a mask that is not `size` square, and for a mask without a hole."""
     if not pair.image.shape[:2] == pair.mask.shape == (size, size):
-        raise ValueError(f"{pair.name}: picture {pair.image.shape}, mask {pair.mask.shape}; expected {size} square")
+        raise ConfigError(f"{pair.name}: picture {pair.image.shape}, mask {pair.mask.shape}; expected {size} square")
     if not pair.mask.any():
-        raise ValueError(f"{pair.name}: its mask is black all over; expected white in the hole")
+        raise ConfigError(f"{pair.name}: its mask is black all over; expected white in the hole")
     return pair
 
 
@@ -161,6 +176,23 @@ def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(square, (size, size), interpolation=interpolation)
 
 
+def crop_mask(path: Path, shape: tuple[int, int], size: int) -> np.ndarray:
+    """The hole (size, size) uint8 in {0, 1} of the mask of a photo (H, W): cropped as the photo is, hole where at least half
+    of a pixel is. A mask that is `size` square already is taken as it is.
+
+    Raises ConfigError for a mask of any other size than those two.
+    """
+    mask = read_mask(path)
+    if mask.shape == (size, size):
+        return mask
+    if mask.shape != shape:
+        found, expected = (f"{w}x{h}" for h, w in (mask.shape, shape))
+        raise ConfigError(f"{path} is {found}; expected {expected}, as its photo, or {size}x{size}")
+    square = centre_square(mask).astype(np.float32)
+    interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_LINEAR
+    return (cv2.resize(square, (size, size), interpolation=interpolation) >= 0.5).astype(np.uint8)
+
+
 def centre_square(picture: np.ndarray) -> np.ndarray:
     x, y, side = crop_box(picture)
     return picture[y : y + side, x : x + side]
@@ -176,12 +208,12 @@ def crop_box(picture: np.ndarray) -> tuple[int, int, int]:
 def draw_mask(mixture: Mixture, hole: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
     """The first of the mixture's masks (S, S) uint8 in {0, 1} whose hole is such a share of it.
 
-    Raises ValueError where none of many is.
+    Raises ConfigError where none of many is.
     """
     for _ in range(MAX_DRAWS):
         mask = mixture(rng)
         if hole[0] <= mask.mean() <= hole[1]:
             return mask
-    raise ValueError(
+    raise ConfigError(
         f"none of {MAX_DRAWS} masks covers {hole[0]:.0%} to {hole[1]:.0%} of the photo; widen hole, or change masks"
     )
