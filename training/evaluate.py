@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from asuka_modules import checkpoints
+from asuka_modules.checkpoints import CheckpointError
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from . import metrics
@@ -157,7 +158,7 @@ def run(recipe: EvaluateRecipe) -> dict:
     claim(out, {**settings, "weights": weights})
     photos = find_photos((recipe.photos,))
     if len(photos) < recipe.count:
-        raise ValueError(f"{recipe.photos} has {len(photos)} photos, fewer than count, {recipe.count}")
+        raise ConfigError(f"{recipe.photos} has {len(photos)} photos, fewer than count, {recipe.count}")
     order = np.random.default_rng(recipe.seed).permutation(len(photos))[: recipe.count]
     log = out / "images.jsonl"
     done = [loads(line) for line in log.read_text().splitlines()] if log.exists() else []
@@ -245,7 +246,7 @@ def main() -> None:
             sys.stdout.write("\n".join(benchmark.compare_methods(recipe, first, other) for other in others))
         else:
             benchmark.run(benchmark.pick(recipe, arguments.only))
-    except (ComfyUIError, ConfigError, OSError, ValueError) as error:
+    except (CheckpointError, ComfyUIError, ConfigError, OSError) as error:
         parser.error(str(error))
 
 

@@ -105,7 +105,7 @@ def load_networks(recipe: Benchmark, out: Path) -> Networks:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     features = recipe.features or PROTOCOLS[recipe.protocol].features
     if features not in {*NETWORKS, "none"}:
-        raise ValueError(f"features is {features!r}, expected none or one of {', '.join(NETWORKS)}")
+        raise ConfigError(f"features is {features!r}, expected none or one of {', '.join(NETWORKS)}")
     return Networks(
         None if features == "none" else FeatureCache(NETWORKS[features](folder, device), cache),
         Perceptual(folder, device) if recipe.lpips else None,
@@ -131,7 +131,7 @@ def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark,
     """Asks for the pictures that are not there yet, or that answer another question: of a photo that has changed, or a
     mask. A pair's noise is the same for all methods, and for any count of pairs.
 
-    Raises ValueError for a picture of another size than the photo's.
+    Raises ConfigError for a picture of another size than the photo's.
     """
     makers = {name: made_by(method) for name, method in methods.items()}
     for pair in tqdm(pairs, desc=", ".join(methods), unit="photo", dynamic_ncols=True):
@@ -151,7 +151,7 @@ def made_by(method: Method) -> dict[str, str]:
 def save_answer(path: Path, picture: np.ndarray, question: Question, name: str, makers: dict[str, str]) -> None:
     if picture.shape != question.image.shape:
         found, expected = (f"{w}x{h}" for h, w, _ in (picture.shape, question.image.shape))
-        raise ValueError(f"{name} made {question.name} {found}; expected {expected}")
+        raise ConfigError(f"{name} made {question.name} {found}; expected {expected}")
     note = PngInfo()
     for key, text in {NOTE: question.digest, **makers}.items():
         note.add_text(key, text)
@@ -254,13 +254,13 @@ def summarize(
 
 def compare_methods(recipe: Benchmark, a: str, b: str) -> str:
     """How two methods of a finished run differ, as Markdown. Raises FileNotFoundError for a run that is not finished,
-    ValueError for a method that it does not have, and for other pairs or features than it was measured with."""
+    ConfigError for a method that it does not have, and for other pairs or features than it was measured with."""
     out = Path(recipe.out)
     images = read_images(out)
     known = images[0]["methods"]
     for name in (a, b):
         if name not in known:
-            raise ValueError(f"no method {name!r} in {out}, only {', '.join(known)}")
+            raise ConfigError(f"no method {name!r} in {out}, only {', '.join(known)}")
     networks = load_networks(replace(recipe, lpips=False, clip=False), out)
     fid = None
     if networks.features:
@@ -277,15 +277,17 @@ def compare_methods(recipe: Benchmark, a: str, b: str) -> str:
 
 
 def require_run(out: Path, results: dict, images: list[dict], names: Sequence[str], features: str) -> None:
-    """Raises ValueError where a config's pairs or feature network are not those of the finished run."""
+    """Raises ConfigError where a config's pairs or feature network are not those of the finished run."""
     if features != results["features"]:
-        raise ValueError(
+        raise ConfigError(
             f"features is {features} but {out} was measured with {results['features'] or 'none'}; set features to that, or to none"
         )
     measured = [image["name"] for image in images]
     if list(names) != measured:
         found, expected = (f"{len(x)} pairs ({x[0]} to {x[-1]})" for x in (names, measured))
-        raise ValueError(f"pairs has {found} but {out} was measured on {expected}; set pairs to those, or run it again")
+        raise ConfigError(
+            f"pairs has {found} but {out} was measured on {expected}; set pairs to those, or run it again"
+        )
 
 
 def means(values) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..config import ConfigError
 from ..data.sources import decode_photo, read_bytes
 from ..masks import decode_runs
 from .pairs import centre_square
@@ -33,10 +34,10 @@ class Foregrounds:
     def crop(self, name: str, shape: tuple[int, int], size: int) -> np.ndarray:
         """(size, size) uint8 in {0, 1}: the foreground of a photo (H, W) in its central square, any touched pixel.
 
-        Raises ValueError for a photo that the annotations are not about.
+        Raises ConfigError for a photo that the annotations are not about.
         """
         if name not in self.ids:
-            raise ValueError(f"{name} is none of the {len(self.ids)} photos that {self.annotations} is about")
+            raise ConfigError(f"{name} is none of the {len(self.ids)} photos that {self.annotations} is about")
         mask = np.zeros(shape, np.uint8)
         for segmentation in self.segmentations[self.ids[name]]:
             if isinstance(segmentation, dict):

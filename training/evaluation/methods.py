@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from spandrel import MaskedImageModelDescriptor, ModelLoader
+from spandrel import MaskedImageModelDescriptor, ModelLoader, UnsupportedModelError
 
 from ..config import ConfigError
 from ..data.sources import SUFFIXES
@@ -76,9 +76,12 @@ class Feedforward:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
         add_extra_models()
-        model = ModelLoader().load_from_file(path)
+        try:
+            model = ModelLoader().load_from_file(path)
+        except UnsupportedModelError as error:
+            raise ConfigError(f"{path}: not a model that spandrel knows; LaMa or MAT was expected") from error
         if not isinstance(model, MaskedImageModelDescriptor):
-            raise ValueError(f"{path}: {model.architecture.name} takes no mask; an inpainting model was expected")
+            raise ConfigError(f"{path}: {model.architecture.name} takes no mask; an inpainting model was expected")
         self.model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.uses_seed = hasattr(self.model.model, "z")  # MAT's style
         self.weights = {path.name: sha256(path)}
@@ -119,13 +122,13 @@ class Finished:
 
 
 def find_pictures(template: str) -> dict[Path, Path]:
-    """Path without suffix -> picture, of all that a template without suffix stands for. Raises ValueError for two pictures of
+    """Path without suffix -> picture, of all that a template without suffix stands for. Raises ConfigError for two pictures of
     one name."""
     pattern = escape(template).replace("{name}", "*").replace("{seed}", "*") + ".*"
     found: dict[Path, Path] = {}
     for path in sorted(path for path in map(Path, glob(pattern)) if path.suffix.lower() in SUFFIXES):
         if (other := found.setdefault(path.with_suffix(""), path)) != path:
-            raise ValueError(f"{other} and {path.name} are of the same name; remove one of them")
+            raise ConfigError(f"{other} and {path.name} are of the same name; remove one of them")
     return found
 
 

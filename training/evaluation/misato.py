@@ -71,10 +71,10 @@ class MisatoRecipe:
 def nearest_to_centres(features: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
     """Features (N, D) -> of each of `count` clusters its members' numbers, the nearest to the centre first.
 
-    Raises ValueError for fewer photos than clusters.
+    Raises ConfigError for fewer photos than clusters.
     """
     if len(features) < count:
-        raise ValueError(f"{len(features)} different photos are too few for {count} clusters")
+        raise ConfigError(f"{len(features)} different photos are too few for {count} clusters")
     clusters = BisectingKMeans(count, random_state=seed).fit(features)
     distances = np.linalg.norm(features - clusters.cluster_centers_[clusters.labels_], axis=1)
     order = np.argsort(distances, kind="stable")
@@ -147,7 +147,7 @@ def choose(recipe: MisatoRecipe, extract: Extract) -> list[dict]:
                 if mask is not None:
                     break
             else:
-                raise ValueError(f"{folder}: objects leave no room for a hole in any photo like {file.name}")
+                raise ConfigError(f"{folder}: objects leave no room for a hole in any photo like {file.name}")
             manifest.append(
                 {
                     "name": f"{number:04d}",
@@ -163,7 +163,7 @@ def choose(recipe: MisatoRecipe, extract: Extract) -> list[dict]:
 
 
 def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
-    """Writes the pictures and masks of a manifest. Raises ValueError for a photo or a mask that is not the one chosen."""
+    """Writes the pictures and masks of a manifest. Raises ConfigError for a photo or a mask that is not the one chosen."""
     folder, mixture = Path(recipe.out, str(recipe.size)), Mixture(recipe.masks)
     for kind in ("image", "mask"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -172,13 +172,13 @@ def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
     for entry in tqdm(entries, desc="write", unit="photo", dynamic_ncols=True):
         file = Path(recipe.folders[entry["domain"]], entry["file"])
         if (found := sha256(file)) != entry["sha256"]:
-            raise ValueError(f"{file} has SHA-256 {found}, not the manifest's {entry['sha256']}; it is another photo")
+            raise ConfigError(f"{file} has SHA-256 {found}, not the manifest's {entry['sha256']}; it is another photo")
         photo, foreground = read_source(file, entry["domain"]), None
         if entry["domain"] == "background" and foregrounds:
             foreground = foregrounds.crop(file.name, photo.shape[:2], recipe.size)
         mask = draw_hole(mixture, recipe.size, foreground, np.random.default_rng(entry["mask_seed"]))
         if mask is None or abs((mask > 0).mean() - entry["hole"]) > 1e-3:  # rounded there
-            raise ValueError(
+            raise ConfigError(
                 f"{file}: its mask is not the manifest's; masks or coco differ from those it was made with"
             )
         prefix = "00" if recipe.size == 1024 else ""
@@ -212,5 +212,5 @@ if __name__ == "__main__":
     config = parse_command_line("evaluation.misato", MisatoRecipe)
     try:
         run(config, clip_features(config))
-    except (ConfigError, OSError, ValueError) as error:
+    except (ConfigError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -3,6 +3,7 @@
 import json
 import re
 
+import cv2
 import numpy as np
 import pytest
 from finished import COUNT, SIZE, command, make_misato
@@ -111,3 +112,15 @@ def test_missing_masks_are_told_before_the_long_part(bench, monkeypatch, capsys,
         rf"{folder}: 2 masks are missing, such as ({lost[0].name}|{lost[1].name}); name", capsys.readouterr().err
     )
     assert not (bench.out / "pictures").exists()
+
+
+def test_mistakes_of_the_program_keep_their_traceback(bench, monkeypatch):
+    """Only what the user can put right is told in one line."""
+
+    def fail(*_):
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(cv2, "Canny", fail)
+    with pytest.raises(ValueError, match="operands could not be broadcast") as caught:
+        command(bench, monkeypatch)
+    assert caught.traceback[-1].name == "fail"
