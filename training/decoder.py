@@ -27,6 +27,7 @@ from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig, Mixture
 from .pictures import save_rows
 from .sd import SCALE, LatentDiffusion
+from .texture import random_directions, texture_distance
 
 VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"
 
@@ -61,6 +62,7 @@ class DecoderRecipe:
     perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded
     adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
     adversarial_start: int = 0  # step; the published config's 50,001 would never come
+    texture_weight: float = 0.0  # of the distance between the hole's patches and the photo's (training.texture)
     validation: tuple[str, ...] = ()  # folders of held-out photos
 
     def __post_init__(self):
@@ -99,6 +101,10 @@ class DecoderObjective(Objective):
         if self.recipe.perceptual_weight:
             values["lpips"] = self.perceptual(fake, real).mean()
             loss = loss + self.recipe.perceptual_weight * values["lpips"]
+        if self.recipe.texture_weight:
+            pasted = torch.where(batch["mask"] > 0.5, fake, real)
+            values["texture"] = texture_distance(pasted, real, batch["mask"], batch["directions"]).mean()
+            loss = loss + self.recipe.texture_weight * values["texture"]
         if self.recipe.adversarial_weight and torch.is_grad_enabled():  # its weight is a ratio of gradients
             loss = loss + self.adversarial(loss, fake, real, batch["adversarial"], values)
         return loss, {key: value.detach() for key, value in values.items()}
@@ -176,6 +182,8 @@ class Corruption:
             sample["estimated"] = torch.tensor(rng.random() < self.recipe.estimated_share)
             sample["timestep"] = torch.tensor(rng.integers(*self.recipe.timesteps, endpoint=True))
             sample["noise"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
+        if self.recipe.texture_weight:
+            sample["directions"] = random_directions(rng)
         step = index // self.recipe.run.batch_size
         sample["adversarial"] = torch.tensor(step >= self.recipe.adversarial_start)
 
