@@ -21,6 +21,7 @@ from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fi
 from .config import ConfigError, main, require_same
 from .data import DataConfig, Photos, held_out, unpack
 from .frozen import load_frozen, load_vae
+from .latent_sample import Sampled, SampledCrops
 from .latents import CELL
 from .ldm_names import vae_to_ldm
 from .loop import Objective, RunConfig, fit
@@ -58,6 +59,7 @@ class DecoderRecipe:
     hole_share: float = 0.0  # of images corrupted in the hole alone, as where the sampler keeps what is known
     estimated_share: float = 0.0  # of images whose latent is the U-Net's estimate from noise, as wrong as a sample
     timesteps: tuple[int, int] = (500, 950)  # of that noise, uniform, ends included
+    sampled: Sampled | None = None  # latents whose hole the U-Net has filled, beside the photos' own
     unconditional_share: float = 0.1  # of images decoded without any known pixel; 0.5 would keep text-to-image
     perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded
     adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
@@ -93,6 +95,8 @@ class DecoderObjective(Objective):
             latent = self.base.encode(batch["corrupted"], batch["posterior"])
             if self.recipe.estimated_share:
                 latent = torch.where(batch["estimated"][:, None, None, None], self.estimate(latent, batch), latent)
+            if self.recipe.sampled:
+                latent = torch.where(batch["sampled"][:, None, None, None], batch["latent"], latent)
             latent = latent / SCALE
         decoded = self.trained["decoder"](latent, image, batch["mask"]).float()
         fake, real = decoded * 2 - 1, image * 2 - 1
@@ -163,6 +167,7 @@ class Corruption:
 
     def __init__(self, recipe: DecoderRecipe):
         self.recipe, self.mixture = recipe, Mixture(recipe.masks)
+        self.sampled = SampledCrops(recipe.sampled, recipe.data.size) if recipe.sampled else None
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
         mask = torch.from_numpy(self.mixture(rng))[None]
@@ -184,6 +189,12 @@ class Corruption:
             sample["noise"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
         if self.recipe.texture_weight:
             sample["directions"] = random_directions(rng)
+        if self.sampled:
+            crop = self.sampled(rng)
+            sample["sampled"] = torch.tensor(rng.random() < self.recipe.sampled.share)
+            if sample["sampled"]:
+                sample.update(crop, corrupted=crop["image"])
+            sample["latent"] = crop["latent"]
         step = index // self.recipe.run.batch_size
         sample["adversarial"] = torch.tensor(step >= self.recipe.adversarial_start)
 
