@@ -17,7 +17,16 @@ from asuka_modules import checkpoints
 from asuka_modules.decoder import BASE, DecoderConfig, HarmonizingDecoder
 from asuka_modules.masking import fill_hole, reduce_mask
 
-from .adversary import PatchDiscriminator, adaptive_weight, hinge_loss, judge_fixed
+from .adversary import (
+    ASYMMETRIC_VQGAN,
+    AdversaryConfig,
+    PatchDiscriminator,
+    adaptive_weight,
+    gradient_penalty,
+    hinge_loss,
+    judge_fixed,
+    patch_mean,
+)
 from .config import ConfigError, main, require_same
 from .data import DataConfig, Photos, held_out, unpack
 from .frozen import load_frozen, load_vae
@@ -64,6 +73,7 @@ class DecoderRecipe:
     perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded
     adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
     adversarial_start: int = 0  # step; the published config's 50,001 would never come
+    adversary: AdversaryConfig = ASYMMETRIC_VQGAN
     texture_weight: float = 0.0  # of the distance between the hole's patches and the photo's (training.texture)
     validation: tuple[str, ...] = ()  # folders of held-out photos
 
@@ -78,7 +88,7 @@ class DecoderObjective(Objective):
         super().__init__()
         self.trained, self.base, self.recipe = nn.ModuleDict({"decoder": decoder}), base, recipe
         if recipe.adversarial_weight:
-            self.trained["discriminator"] = PatchDiscriminator()
+            self.trained["discriminator"] = PatchDiscriminator(norm=recipe.adversary.norm)
         if recipe.perceptual_weight:
             from lpips import LPIPS  # needs VGG weights, which the miniature does without
 
@@ -110,7 +120,7 @@ class DecoderObjective(Objective):
             values["texture"] = texture_distance(pasted, real, batch["mask"], batch["directions"]).mean()
             loss = loss + self.recipe.texture_weight * values["texture"]
         if self.recipe.adversarial_weight and torch.is_grad_enabled():  # its weight is a ratio of gradients
-            loss = loss + self.adversarial(loss, fake, real, batch["adversarial"], values)
+            loss = loss + self.adversarial(loss, fake, real, batch, values)
         return loss, {key: value.detach() for key, value in values.items()}
 
     def estimate(self, latent: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -121,15 +131,22 @@ class DecoderObjective(Objective):
         return self.base.estimate(latent, batch["noise"], batch["timestep"], cells, masked_latent, context)
 
     def adversarial(
-        self, loss: Tensor, fake: Tensor, real: Tensor, active: Tensor, values: dict[str, Tensor]
+        self, loss: Tensor, fake: Tensor, real: Tensor, batch: dict[str, Tensor], values: dict[str, Tensor]
     ) -> Tensor:
-        """The decoder's and the discriminator's terms; both zero before `adversarial_start`."""
-        discriminator = self.trained["discriminator"]
-        generator_loss = -judge_fixed(discriminator, fake).mean()
+        """The decoder's and the discriminator's terms; all zero before `adversarial_start`."""
+        discriminator, adversary, share = self.trained["discriminator"], self.recipe.adversary, 1.0
+        if adversary.hole:
+            fake = torch.where(batch["mask"] > 0.5, fake, real)
+        judged = judge_fixed(discriminator, fake)
+        if adversary.hole:
+            share = F.interpolate(batch["mask"], judged.shape[-2:], mode="area")
+        generator_loss = -patch_mean(judged, share)
         weight = adaptive_weight(loss, generator_loss, self.trained["decoder"].decoder.conv_out.weight, fake[0].numel())
-        values["discriminator"] = hinge_loss(discriminator(real), discriminator(fake.detach()))
-        active = active.float().mean()
-        return active * (self.recipe.adversarial_weight * weight * generator_loss + values["discriminator"])
+        values["discriminator"] = hinge_loss(discriminator(real), discriminator(fake.detach()), share)
+        terms = self.recipe.adversarial_weight * weight * generator_loss + values["discriminator"]
+        if adversary.r1_weight:
+            terms = terms + adversary.r1_weight * gradient_penalty(discriminator, real)
+        return batch["adversarial"].float().mean() * terms
 
 
 def start_from(init: str, model: DecoderConfig | None, base: LatentDiffusion) -> HarmonizingDecoder:

@@ -15,6 +15,7 @@ from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import DecoderConfig
 from asuka_modules.mae import MAE
 from training import config, decoder, latent_sample
+from training.adversary import AdversaryConfig
 from training.data import DataConfig, Photos, unpack
 from training.frozen import load_frozen
 from training.latent_sample import LatentSampleRecipe, Sampled, SampledCrops, fill_latent
@@ -140,7 +141,10 @@ def test_decoder_sees_sampled_latents_where_they_were_drawn(recipe, tmp_path):
         assert hole.any()
 
 
-@pytest.mark.parametrize("changes", [{}, {"adversarial_weight": 0.5}])
+ADVERSARY = AdversaryConfig(hole=True, norm="group", r1_weight=1.0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"adversarial_weight": 0.5, "adversary": ADVERSARY}])
 def test_interrupted_run_continues_identically(recipe, tmp_path, monkeypatch, changes):
     latent_sample.run(recipe)
     decoder.train(decoder_recipe(recipe, tmp_path / "whole", texture_weight=1.0, **changes))
