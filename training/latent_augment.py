@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from .claim import claim, fingerprint
 from .config import ConfigError, main
-from .data import Source, Twins, decode_photo, key_of, open_source, selects, write_shard
+from .data import Source, Twins, decode_photo, key_of, open_source, problem, selects, write_shard
 from .frozen import load_frozen
 from .pictures import to_uint8
 from .precision import bf16_where_fast, has_bf16, run_device
@@ -54,6 +54,7 @@ class LatentAugmentRecipe:
     workers: int = 2  # per process, that read photos
     shard: int = 1000  # twins per tar file, the most that a process loses when it is killed
     held_out: float = 0.0  # as of data: photos kept for evaluation, which get no twins
+    suffix: str | None = None  # as of data: which images of tar shards are the photos
 
     def __post_init__(self):
         for name in ("batch_size", "shard"):
@@ -101,7 +102,8 @@ def missing(reader: Reader, numbers: range) -> Iterator[Photo]:
             yield photo
         elif key not in reader.done:
             unreadable += 1
-            log.warning("%s: not a readable picture, skipped (%d so far)", reader.source.name(i), unreadable)
+            reason = problem(reader.source.data(i))
+            log.warning("%s: %s, skipped (%d so far)", reader.source.name(i), reason, unreadable)
 
 
 def batches(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:
@@ -166,7 +168,11 @@ def run(recipe: LatentAugmentRecipe) -> Path:
         base.unet.bfloat16()
         base.autoencoder.bfloat16()
     base.to(device)
-    reader = Reader(recipe, open_source(recipe.folders, selects(recipe.held_out, "train")), Twins(out, required=False))
+    reader = Reader(
+        recipe,
+        open_source(recipe.folders, selects(recipe.held_out, "train"), recipe.suffix),
+        Twins(out, required=False),
+    )
     numbers = range(min(len(reader.source), recipe.count or len(reader.source)))
     if state.is_main_process:
         tell(reader.source, numbers, reader.done)

@@ -53,7 +53,7 @@ def read_mask(path: str | Path) -> np.ndarray:
 def hole(image: Image.Image) -> np.ndarray:
     """(H, W) bool. Raises Unclear."""
     alpha = opacity(image)
-    if alpha is not None and alpha.min() < 255:
+    if alpha is not None and alpha.min() < 230:  # above, what shows through is a rounding error
         return transparent_part(alpha, np.asarray(image.convert("RGBA"))[..., :3])
     if len(image.getbands()) == 1 and image.mode != "P":
         return white_part(np.asarray(image))

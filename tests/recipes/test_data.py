@@ -4,6 +4,7 @@ import gc
 import hashlib
 import io
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -22,7 +23,9 @@ from threading import Event, Thread
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 import torch
+from PIL import Image, ImageOps
 from sklearn.utils import Bunch
 from torch.utils.data import DataLoader
 
@@ -33,6 +36,7 @@ from training.data import (
     Twins,
     decode_photo,
     find_photos,
+    problem,
     random_view,
     sources,
     unpack,
@@ -94,7 +98,7 @@ def test_unreadable_photo_is_named_and_replaced(photos, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         samples = [dataset[i] for i in range(len(dataset.source))]
     assert all(sample["image"].shape == (3, 16, 16) for sample in samples)
-    message = f"{folder / 'broken.jpg'}: not a readable picture, skipped (1 so far)"
+    message = f"{folder / 'broken.jpg'}: not a readable image, skipped (1 so far)"
     assert [record.getMessage() for record in caplog.records] == [message]
 
 
@@ -392,10 +396,200 @@ def test_a_photo_takes_few_bytes_beside_its_name(kind, tmp_path, monkeypatch):
     assert taken / len(names) < len(names[0].encode()) + 40
 
 
+def encoded(photo: np.ndarray, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, kind, **options)
+    return file.getvalue()
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def zeros(data: bytes) -> bytes:
+    """As of a download that was broken off, into a file that had its full size from the start."""
+    return cut(data) + bytes(len(data) - len(data) // 2)
+
+
+def closed(data: bytes) -> bytes:
+    """With an end, so that no decoder complains."""
+    return cut(data) + b"\xff\xd9"
+
+
+DAMAGED = [(kind, damage) for kind in ("JPEG", "PNG", "WEBP") for damage in (cut, zeros)] + [("JPEG", closed)]
+
+
+@pytest.mark.parametrize("kind, damage", DAMAGED)
+def test_half_an_image_is_none(kind, damage):
+    data = encoded(skimage.data.coffee(), kind)
+    assert decode_photo(data).shape == skimage.data.coffee().shape
+    assert problem(data) is None
+    assert decode_photo(damage(data)) is None
+    assert re.fullmatch("not a readable image|damaged: .* missing", problem(damage(data)))
+
+
+@pytest.mark.parametrize("rows", [slice(200, None), slice(None, 200)])
+def test_lost_rows_are_seen_whatever_the_decoder_says(rows):
+    """OpenCV before 4.12 gives grey for them; images may be turned. A grey frame and a grey image are no loss."""
+    photo = skimage.data.coffee().copy()
+    photo[rows] = 128
+    data = encoded(photo, "JPEG", quality=100, subsampling=0)
+    assert (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[rows][8:-8] == 128).all()
+    assert problem(data) == "damaged: its last rows are missing"
+    photo[:16] = photo[-16:] = 128
+    assert problem(encoded(photo, "JPEG", quality=100, subsampling=0)) is None
+    assert problem(encoded(np.full((64, 64, 3), 128, np.uint8), "JPEG")) is None
+
+
+def test_older_opencv_is_refused_in_one_line(photos, shards, monkeypatch):
+    for version, refused in (("4.12.0", True), ("4.13.0", False), ("5.0.0-dev", False)):
+        monkeypatch.setattr(cv2, "__version__", version)
+        for folder in (photos, shards / "photos-00.tar"):
+            if refused:
+                with pytest.raises(ConfigError, match=r"OpenCV 4\.12\.0 reads half a JPEG .*; expected 4\.13 or newer"):
+                    open_source((str(folder),))
+            else:
+                open_source((str(folder),))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photo_is_turned_as_exif_says(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(skimage.data.coffee()[:90], kind, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    assert np.abs(decode_photo(data).astype(int) - expected).mean() < 1
+
+
+def test_cmyk_photo_has_its_colors():
+    data = io.BytesIO()
+    Image.fromarray(skimage.data.coffee()).convert("CMYK").save(data, "JPEG", quality=95)
+    assert np.abs(decode_photo(data.getvalue()).astype(int) - skimage.data.coffee()).mean() < 4
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [10_000, 16_000])
+def test_huge_photo_is_named_and_skipped_undecoded(side, photos, tmp_path, caplog, monkeypatch):
+    """A few kB would take gigabytes in every worker."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    Image.new("1", (side, side)).save(folder / "huge.png")
+    decode, seen = cv2.imdecode, []
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: seen.append(len(data)) or decode(data, flags))
+    dataset = Photos(DataConfig(folders=(str(folder),), size=16), 0)
+    assert all(dataset[i]["image"].shape == (3, 16, 16) for i in range(5))
+    assert caplog.messages == [f"{folder / 'huge.png'}: more than 89 million pixels, skipped (1 so far)"]
+    assert (folder / "huge.png").stat().st_size not in seen
+
+
+def test_linked_folders_are_searched_once_each(photos, tmp_path):
+    folder, outside = tmp_path / "photos", shutil.copytree(photos, tmp_path / "outside")
+    (folder / "b").mkdir(parents=True)
+    shutil.copy(photos / "coffee.jpg", folder / "b" / "inside.jpg")
+    (folder / "a").symlink_to(folder / "b")  # found under its own name, not the link's
+    (folder / "b" / "loop").symlink_to(folder)
+    (folder / "b" / "away").symlink_to(outside)
+    (folder / "again").symlink_to(outside)
+    (outside / "back").symlink_to(folder / "b")
+    (folder / "file.jpg").symlink_to(photos / "rocket.jpg")
+    (folder / "broken").symlink_to("nowhere")
+    (folder / "folder.jpg").mkdir()
+    linked = [folder / "again" / name for name in ("astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg")]
+    assert find_photos((str(folder),)) == sorted([folder / "b" / "inside.jpg", folder / "file.jpg", *linked])
+    (tmp_path / "link").symlink_to(outside)
+    assert len(find_photos((str(tmp_path / "link"),))) == 4 + 2
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_list_made_on_windows(end, photos, tmp_path):
+    (tmp_path / "photos.txt").write_text(end.join([str(photos / "coffee.jpg"), ""]), encoding="utf-8-sig", newline="")
+    assert find_photos((str(tmp_path / "photos.txt"),)) == [photos / "coffee.jpg"]
+
+
+@pytest.fixture
+def pairs(photos, tmp_path, monkeypatch) -> Path:
+    """A shard in which every photo has a mask and a segmentation."""
+    monkeypatch.setenv("ASUKA_CACHE", str(tmp_path / "cache"))
+    with tarfile.open(tmp_path / "pairs.tar", "w") as tar:
+        for photo in sorted(photos.iterdir()):
+            for suffix in ("image.jpg", "mask.png", "seg.png", "json"):
+                tar.add(photo, f"train/{photo.stem}.{suffix}")
+        tar.add(photos / "coffee.jpg", "train/._coffee.image.jpg")  # as macOS adds
+    return tmp_path / "pairs.tar"
+
+
+def test_shard_has_one_photo_a_key(pairs, photos):
+    several = r"pairs\.tar: train/astronaut has several images, such as image\.jpg and mask\.png; .* suffix: image\.jpg"
+    with pytest.raises(ConfigError, match=several):
+        Photos(DataConfig(folders=(str(pairs),)), 0)
+    for suffix in ("image.jpg", "IMAGE.JPG", "image.png;image.jpg"):
+        source = Photos(DataConfig(folders=(str(pairs),), suffix=suffix), 0).source
+        names = [f"{pairs}/train/{photo.stem}.image.jpg" for photo in sorted(photos.iterdir())]
+        assert [source.name(i) for i in range(len(source))] == names
+    with pytest.raises(ConfigError, match=r"several images, such as image\.jpg and mask\.png"):
+        open_source((str(pairs),), suffix="image.jpg;mask.png")
+    with pytest.raises(
+        FileNotFoundError, match=r"no photos .* with the suffix jpg, only image\.jpg, mask\.png, seg\.p"
+    ):
+        open_source((str(pairs),), suffix="jpg")
+
+
+def check(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "training.data", "check", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_check_tells_which_images_of_a_shard_are_photos(pairs):
+    result = check(pairs)
+    assert result.returncode == 2
+    assert "train/astronaut has several images, such as image.jpg and mask.png" in result.stderr
+    lines = check(pairs, "--suffix", "image.jpg").stdout.splitlines()
+    assert lines[0] == "4 photos, 0 of them not readable"
+    assert lines[-1] == "left out: 4 mask.png, 4 seg.png"
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_cache_of_shards_that_cannot_be_used_names_the_remedy(given, shards, tmp_path, monkeypatch):
+    """Without ASUKA_CACHE every user has a folder of their own in the one for temporary files."""
+    monkeypatch.delenv("ASUKA_CACHE")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    open_source((str(shards / "photos-00.tar"),))
+    assert len(list((tmp_path / f"asuka-shards-{os.getuid()}").glob("*.json"))) == 1
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    folder = tmp_path / "asuka-shards-12345"
+    if given:
+        folder = tmp_path / "elsewhere"
+        monkeypatch.setenv("ASUKA_CACHE", str(folder))
+    folder.write_text("no folder")  # as good as one of somebody else, also for root
+    with pytest.raises(
+        ConfigError, match=rf"{folder}: .*; set the environment variable ASUKA_CACHE to a folder of your"
+    ):
+        open_source((str(shards / "photos-00.tar"),))
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_cache_of_shards_of_another_user_names_the_remedy(shards, tmp_path):
+    (tmp_path / "cache").mkdir(mode=0o500)
+    with pytest.raises(ConfigError, match=r"Permission denied.*; set the environment variable ASUKA_CACHE"):
+        open_source((str(shards / "photos-00.tar"),))
+
+
 def test_check_reports_what_it_found(photos, tmp_path):
     folder = shutil.copytree(photos, tmp_path / "photos")
     (folder / "broken.jpg").write_bytes(b"no picture")
-    command = [sys.executable, "-m", "training.data", "check", str(folder), "--smallest", "400"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[:2] == ["5 photos, 1 of them not readable", f"  {folder / 'broken.jpg'}"]
-    assert "1 have a short side below 400 pixels" in result.stdout  # chelsea, 300
+    (folder / "empty.png").touch()
+    (folder / "half.webp").write_bytes(zeros(encoded(skimage.data.coffee(), "WEBP")))
+    Image.new("1", (16_000, 16_000)).save(folder / "huge.png")
+    for other in ("a.tif", "b.tif", "LICENSE"):
+        (folder / other).touch()
+    lines = check(folder, "--smallest", "400").stdout.splitlines()
+    assert lines == [
+        "8 photos, 4 of them not readable",
+        f"  {folder / 'broken.jpg'}: not a readable image",
+        f"  {folder / 'empty.png'}: empty, or not readable",
+        f"  {folder / 'half.webp'}: damaged: its end is missing",
+        f"  {folder / 'huge.png'}: more than 89 million pixels",
+        "short side: 315 (5 %), 413 (median), 499 (95 %) pixels",
+        "1 have a short side below 400 pixels and would be enlarged",  # chelsea, 300
+        "left out: 2 .tif, 1 no suffix",
+    ]

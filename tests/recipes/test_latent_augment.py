@@ -119,7 +119,7 @@ def test_twins_of_another_base_are_refused(recipe, photos, tmp_path, caplog):
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
     recipe = replace(recipe, folders=(str(tmp_path / "broken"), str(photos)), count=2, timesteps=(900, 999))
     latent_augment.run(recipe)
-    assert f"{tmp_path / 'broken' / 'a.jpg'}: not a readable picture, skipped (1 so far)" in caplog.text
+    assert f"{tmp_path / 'broken' / 'a.jpg'}: not a readable image, skipped (1 so far)" in caplog.text
     assert len(Twins(recipe.out)) == 1
     other = tmp_path / "other.safetensors"
     save_base(other, AutoencoderTiny(), DescribedUNet())

@@ -1,23 +1,29 @@
 """Photos -> training views. A sample is a function of (seed, index): workers, processes and resuming never change it."""
 
+from .decoding import decode_photo, problem, read_bytes, read_photo
+from .files import SUFFIXES, files_below, find_photos
 from .photos import DataConfig, Photos, held_out, random_view, unpack
-from .sources import Source, decode_photo, find_photos, open_source, read_photo
+from .sources import Source, open_source
 from .split import Split, is_held_out, selects
 from .twins import Twins, key_of, write_shard
 
 __all__ = [
+    "SUFFIXES",
     "DataConfig",
     "Photos",
     "Source",
     "Split",
     "Twins",
     "decode_photo",
+    "files_below",
     "find_photos",
     "held_out",
     "is_held_out",
     "key_of",
     "open_source",
+    "problem",
     "random_view",
+    "read_bytes",
     "read_photo",
     "selects",
     "unpack",

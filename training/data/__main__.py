@@ -2,33 +2,51 @@
 
 import argparse
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from .sources import Source, decode_photo, open_source
+from ..config import ConfigError
+from .decoding import decode_photo, problem
+from .files import SUFFIXES, files_below
+from .sources import Shards, Source, has_suffix, open_source
 
 
 def report(source: Source, smallest: int) -> str:
     """How many photos there are, their sizes, and which cannot be used."""
     with ThreadPoolExecutor() as pool:
-        sizes = tqdm(pool.map(lambda i: shape(source, i), range(len(source))), total=len(source), unit="photo")
-        sizes = list(sizes)
-    readable = np.array([size for size in sizes if size is not None]).reshape(-1, 2)
-    lines = [f"{len(source)} photos, {len(source) - len(readable)} of them not readable"]
-    lines += [f"  {source.name(i)}" for i, size in enumerate(sizes) if size is None]
-    if len(readable):
-        low, middle, high = np.percentile(readable.min(1), [5, 50, 95]).astype(int)
-        small = int((readable.min(1) < smallest).sum())
+        found = tqdm(pool.map(lambda i: look(source, i), range(len(source))), total=len(source), unit="photo")
+        found = list(found)
+    sides = np.array([min(size) for size, _ in found if size])
+    lines = [f"{len(source)} photos, {len(source) - len(sides)} of them not readable"]
+    lines += [f"  {source.name(i)}: {reason}" for i, (_, reason) in enumerate(found) if reason]
+    if len(sides):
+        low, middle, high = np.percentile(sides, [5, 50, 95]).astype(int)
+        small = int((sides < smallest).sum())
         lines.append(f"short side: {low} (5 %), {middle} (median), {high} (95 %) pixels")
         lines.append(f"{small} have a short side below {smallest} pixels and would be enlarged")
     return "\n".join(lines)
 
 
-def shape(source: Source, i: int) -> tuple[int, int] | None:
-    photo = decode_photo(source.data(i))
-    return None if photo is None else photo.shape[:2]
+def look(source: Source, i: int) -> tuple[tuple[int, int] | None, str | None]:
+    """A photo's size, or why it has none."""
+    data = source.data(i)
+    photo = decode_photo(data)
+    return (None, problem(data)) if photo is None else (photo.shape[:2], None)
+
+
+def left_out(source: Source, locations: list[str], suffix: str | None) -> str | None:
+    """What else is there and would not be read, by suffix."""
+    if isinstance(source, Shards):
+        others = Counter({name: n for name, n in source.suffixes.items() if not has_suffix(f"key.{name}", suffix)})
+    else:
+        files = [file for folder in locations if Path(folder).is_dir() for file in files_below(Path(folder))]
+        others = Counter(file.suffix.lower() or "no suffix" for file in files)
+        others = Counter({name: n for name, n in others.items() if name not in SUFFIXES})
+    return f"left out: {', '.join(f'{n} {name}' for name, n in sorted(others.items()))}" if others else None
 
 
 def main() -> None:
@@ -41,11 +59,14 @@ def main() -> None:
     check.add_argument(
         "--smallest", type=int, default=256, help="short side in pixels below which photos are counted as small"
     )
+    check.add_argument("--suffix", help="of the photos in tar shards with several images a key, such as image.jpg")
     arguments = parser.parse_args()
     try:
-        sys.stdout.write(report(open_source(tuple(arguments.photos)), arguments.smallest) + "\n")
-    except (FileNotFoundError, ValueError) as error:
+        source = open_source(tuple(arguments.photos), suffix=arguments.suffix)
+        lines = [report(source, arguments.smallest), left_out(source, arguments.photos, arguments.suffix)]
+    except (ConfigError, OSError) as error:
         parser.error(str(error))
+    sys.stdout.write("\n".join(line for line in lines if line) + "\n")
 
 
 if __name__ == "__main__":

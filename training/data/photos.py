@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .sources import decode_photo, open_source
+from .decoding import decode_photo, problem
+from .sources import open_source
 from .split import Split, selects
 from .twins import Twins
 
@@ -29,6 +30,9 @@ class DataConfig:
     native: bool = False  # crop `size` pixels as they are instead of a share of the photo
     tone: float = 0.0  # views are raised to a power from exp(-tone) to exp(tone): brighter, darker than the photos are
     cache: bool = False  # keep decoded photos in memory, for small sets
+    suffix: str | None = (
+        None  # of the photos in tar shards with several images a key: "image.jpg", or "image.jpg;image.png"
+    )
     augmented: str | None = None  # folder of the photos' latent-augmented twins (training.latent_augment)
     held_out: float = 0.0  # share of the photos, chosen by their names, that is kept for evaluation
     split: Split = "train"  # all the others; or "held_out": those alone, for validation
@@ -70,7 +74,7 @@ class Photos(Dataset):
     ):
         self.config, self.seed, self.extend = config, seed, extend
         self.twins = Twins(config.augmented) if config.augmented else None
-        self.source = open_source(config.folders, selects(config.held_out, config.split))
+        self.source = open_source(config.folders, selects(config.held_out, config.split), config.suffix)
         self.decoded: dict[int, np.ndarray] = {}
         self.epoch, self.order = -1, np.empty(0)
         self.unreadable: set[int] = set()
@@ -106,9 +110,8 @@ class Photos(Dataset):
                 return photo
             if i not in self.unreadable:
                 self.unreadable.add(i)
-                log.warning(
-                    "%s: not a readable picture, skipped (%d so far)", self.source.name(i), len(self.unreadable)
-                )
+                reason = problem(self.source.data(i))
+                log.warning("%s: %s, skipped (%d so far)", self.source.name(i), reason, len(self.unreadable))
         raise OSError(f"none of the {len(self.source)} photos is readable")
 
     def read(self, i: int) -> np.ndarray | None:

@@ -7,21 +7,22 @@ import os
 import tarfile
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import cv2
 import numpy as np
 from filelock import FileLock
 
 from asuka_modules.atomic import atomic_write
 
 from ..config import ConfigError
+from .decoding import read_bytes, require_opencv
+from .files import SUFFIXES, find_photos
 
 log = logging.getLogger(__name__)
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 TRIES = 5  # to fetch a remote shard, waiting 1, 2, 4 and 8 seconds in between
 
 
@@ -39,57 +40,21 @@ class Source(Protocol):
     def name(self, i: int) -> str: ...
 
 
-def open_source(locations: tuple[str, ...], selected: Callable[[str], bool] = lambda name: True) -> Source:
+def open_source(
+    locations: tuple[str, ...], selected: Callable[[str], bool] = lambda name: True, suffix: str | None = None
+) -> Source:
     """Folders and list files (.txt, a path per line) as one source of files; or tar shards (`data-{000..099}.tar`, URLs).
-    Of these, the images whose name is `selected`. Raises FileNotFoundError where there are none."""
+
+    Of these, the images whose name is `selected`. `suffix` tells, of a shard's images with one key, which one is meant.
+    Raises FileNotFoundError where there are none, ConfigError for a shard with several images of one key and no suffix.
+    """
     tars = [location for location in locations if location.endswith(".tar")]
     if tars and len(tars) < len(locations):
         raise ConfigError(f"photos: either tar shards or folders, not both: {', '.join(locations)}")
     if tars:
-        return Shards([shard for location in tars for shard in expand(location)], selected)
+        require_opencv()
+        return Shards([shard for location in tars for shard in expand(location)], selected, suffix)
     return Files(find_photos(locations, selected))
-
-
-def find_photos(locations: tuple[str, ...], selected: Callable[[str], bool] = lambda name: True) -> list[Path]:
-    """All photos, or masks, below folders and in list files, sorted; of these, the ones whose name is `selected`. Raises
-    FileNotFoundError for a location without any, and where none is selected."""
-    photos = []
-    for location in locations:
-        path = Path(location)
-        if path.suffix == ".txt":
-            found = [Path(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        else:
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not found:
-            raise FileNotFoundError(f"{location}: no pictures ({', '.join(sorted(SUFFIXES))}) in it")
-        photos += found
-    chosen = [path for path in photos if selected(path.name)]
-    if not chosen:
-        raise FileNotFoundError(
-            f"{', '.join(locations)}: none of the {len(photos)} images is in the split; change held_out"
-        )
-    return chosen
-
-
-def read_photo(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB, or None where the file is no readable picture."""
-    return decode_photo(read_bytes(path))
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file; empty where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def decode_photo(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB, or None where it is no readable picture."""
-    picture = None
-    with suppress(cv2.error):  # a header that promises too many pixels
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 class Names(Sequence):
@@ -135,14 +100,21 @@ class Shards:
 
     MIXED = 8  # shards shuffled into one another
 
-    def __init__(self, urls: list[str], selected: Callable[[str], bool] = lambda name: True):
-        self.urls, self.cache = urls, Path(os.environ.get("ASUKA_CACHE", Path(tempfile.gettempdir(), "asuka-shards")))
-        self.cache.mkdir(parents=True, exist_ok=True)
-        indexed = [select(*self.index(url), selected) for url in urls]
+    def __init__(self, urls: list[str], selected: Callable[[str], bool] = lambda name: True, suffix: str | None = None):
+        self.urls, self.cache = urls, shard_cache()
+        self.suffixes: Counter[str] = Counter()  # of all images in the shards
+        indexed = []
+        for url in urls:
+            names, places = self.index(url)
+            self.suffixes.update(split_key(name)[1] for name in names)
+            names, places = select(names, places, lambda name: has_suffix(name, suffix))
+            require_one_per_key(url, names)
+            indexed.append(select(names, places, selected))
         self.names, self.places = [names for names, _ in indexed], [places for _, places in indexed]
         self.starts = np.cumsum([0] + [len(names) for names in self.names])
         if not len(self):
-            raise FileNotFoundError(f"{', '.join(urls)}: no photos in these shards")
+            wanted = f" with the suffix {suffix}, only {', '.join(self.suffixes)}" if suffix and self.suffixes else ""
+            raise FileNotFoundError(f"{', '.join(urls)}: no photos in these shards{wanted}")
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -184,7 +156,7 @@ class Shards:
         if not path.exists():
             try:
                 with self.opened(url) as file, tarfile.open(fileobj=file) as tar:
-                    members = [(m.name, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in SUFFIXES]
+                    members = [(m.name, m.offset_data, m.size) for m in tar if is_image(Path(m.name))]
             except (FileNotFoundError, tarfile.TarError) as error:
                 log.warning("%s: no readable tar file, skipped (%s)", url, error)
                 return Names([]), np.empty((0, 2), np.int64)
@@ -229,6 +201,50 @@ class Shards:
             path = Path(url).resolve()
             key = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
         return self.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.tar"
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")  # as what macOS adds to a tar file
+
+
+def shard_cache() -> Path:
+    """The folder for indices and copies of shards: ASUKA_CACHE, or this user's own in the temporary folder. Raises
+    ConfigError where nothing can be written there."""
+    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""  # on Windows the temporary folder is the user's own
+    folder = Path(os.environ.get("ASUKA_CACHE") or Path(tempfile.gettempdir(), f"asuka-shards{user}"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot keep indices and copies of tar shards there ({error.strerror}); "
+            "set the environment variable ASUKA_CACHE to a folder of your own"
+        ) from error
+    return folder
+
+
+def split_key(name: str) -> tuple[str, str]:
+    """WebDataset's key and suffix of a file in a shard: "a/b.image.jpg" -> ("a/b", "image.jpg")."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, suffix = file.partition(".")
+    return folder + slash + stem, suffix.lower()
+
+
+def has_suffix(name: str, suffix: str | None) -> bool:
+    """Whether a file in a shard has the suffix, or one of several ("image.jpg;image.png"); None: any."""
+    return suffix is None or split_key(name)[1] in suffix.lower().split(";")
+
+
+def require_one_per_key(url: str, names: Names) -> None:
+    """Raises ConfigError where several images have one key: a photo and what belongs to it, such as its mask."""
+    suffixes: dict[str, str] = {}
+    for key, suffix in map(split_key, names):
+        if key in suffixes:
+            raise ConfigError(
+                f"{url}: {key} has several images, such as {suffixes[key]} and {suffix}; "
+                f"tell which one is the photo with suffix, for example suffix: {suffixes[key]}"
+            )
+        suffixes[key] = suffix
 
 
 def select(names: Names, places: np.ndarray, selected: Callable[[str], bool]) -> tuple[Names, np.ndarray]:

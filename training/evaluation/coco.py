@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ..config import ConfigError
-from ..data.sources import decode_photo, read_bytes
+from ..data import decode_photo, read_bytes
 from ..masks import decode_runs
 from .pairs import centre_square
 

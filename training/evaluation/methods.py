@@ -12,7 +12,7 @@ import torch
 from spandrel import MaskedImageModelDescriptor, ModelLoader, UnsupportedModelError
 
 from ..config import ConfigError
-from ..data.sources import SUFFIXES
+from ..data import SUFFIXES
 from .comfyui import ComfyUI, ComfyUIConfig
 from .fills import FILLS
 from .graphs import Diffusion, inpaint

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import ConfigError
 from ..data import find_photos
+from ..mask_file import SUFFIXES
 from .freeform import FREE_FORM
 from .lama import LAMA
 from .objects import MaskFiles, MaskFolder, Objects, open_instances
@@ -106,7 +107,7 @@ class ReadyMade:
     """Whole masks from files, mirrored at random (such as the authors' released training masks)."""
 
     def __init__(self, source: str, size: int):
-        self.masks, self.size = MaskFiles(find_photos((source,))), size
+        self.masks, self.size = MaskFiles(find_photos((source,), suffixes=SUFFIXES)), size
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
         mask = self.masks[int(rng.integers(len(self.masks)))]

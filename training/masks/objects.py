@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import ConfigError
 from ..data import find_photos
-from ..mask_file import EXPECTED, MaskError, read_mask
+from ..mask_file import EXPECTED, SUFFIXES, MaskError, read_mask
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class MaskFolder(Sequence):
     KEPT = 4096  # shapes that stay in memory, as bits: every data worker has its own
 
     def __init__(self, folder: str | Path):
-        self.masks = MaskFiles(find_photos((str(folder),)))
+        self.masks = MaskFiles(find_photos((str(folder),), suffixes=SUFFIXES))
         self.kept: dict[int, tuple[tuple[int, int], np.ndarray]] = {}  # (h, w), bits
 
     def __len__(self) -> int:
