@@ -1,11 +1,10 @@
 """Measures of inpainting that need no pretrained network. Images are (B, 3, H, W) in [0, 1], masks (B, 1, H, W), 1 = hole.
 
-`result` may be what the decoder returns (training.evaluate) or have the known pixels pasted (training.evaluation), which
-halves a seam's colour offset; differences are in grey levels of 255.
+`result` may be what the decoder returns or have the known pixels pasted (as training.evaluation has it), which halves a seam's
+colour offset; differences are in grey levels of 255.
 """
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,16 +26,6 @@ def seed_spread(results: Tensor, mask: Tensor) -> Tensor:
 def band(mask: Tensor, width: int) -> Tensor:
     """Pixels within `width` of the hole's edge, on either side, (B, 1, H, W)."""
     return grow(mask, width) + grow(1 - mask, width) - 1
-
-
-def boundary_gradient(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-    """Seams: mean length of the Sobel gradient of (result - original) along the hole's edge, one pixel to each side, (B,)."""
-    difference = (result.clamp(0, 1) - original) * 255
-    kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(result)
-    kernels = torch.stack([kernel, kernel.T])[:, None].repeat(3, 1, 1, 1)  # (6, 1, 3, 3): x and y of each channel
-    gradient = F.conv2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), kernels, groups=3)
-    length = gradient.unflatten(1, (3, 2)).norm(dim=2).mean(1, keepdim=True)
-    return weighted_mean(length, band(mask, 1))
 
 
 def colour_offset(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from training.align import AlignRecipe
 from training.base.__main__ import BaseRecipe
 from training.base.words import WordsRecipe
 from training.decoder import DecoderRecipe
-from training.evaluate import EvaluateRecipe
 from training.evaluation.benchmark import Benchmark
 from training.evaluation.misato import MisatoRecipe
 from training.latent_augment import LatentAugmentRecipe
+from training.latent_sample import LatentSampleRecipe
 from training.mae import MAERecipe
 from training.spl import SPLRecipe
 from training.spl_table import TableRecipe
@@ -26,8 +26,9 @@ RECIPES = {
     "misato": MisatoRecipe,
     "align": AlignRecipe,
     "decoder": DecoderRecipe,
-    "evaluate": EvaluateRecipe,
+    "evaluate": Benchmark,
     "latent_augment": LatentAugmentRecipe,
+    "latent_sample": LatentSampleRecipe,
     "spl": SPLRecipe,
     "start": DecoderRecipe,
     "spl_table": TableRecipe,

@@ -31,6 +31,7 @@ from .networks import NETWORKS, Perceptual
 from .pairs import Pair, PairsConfig, open_pairs, read_picture, spread
 from .pixels import composite
 from .protocols import PROTOCOLS, Networks, measure, measure_set
+from .pytorch import PyTorchConfig, Stack, WeightsConfig
 from .question import Method, Question, ask
 from .records import dumps, without_nan
 from .report import write_report
@@ -57,7 +58,8 @@ class Benchmark:
     pairs: PairsConfig
     methods: tuple[MethodConfig, ...]
     out: str  # a run that is in it already is continued
-    comfyui: ComfyUIConfig | None = None
+    comfyui: ComfyUIConfig | None = None  # for methods by `diffusion`
+    pytorch: WeightsConfig | None = None  # for methods by `pytorch`
     protocol: Literal["asuka", "comod"] = "asuka"
     features: str | None = None  # another feature network than the protocol's own; "none": no FID, U-IDS and P-IDS
     lpips: bool = True
@@ -85,7 +87,10 @@ def run(recipe: Benchmark) -> dict:
     out = Path(recipe.out)
     networks = load_networks(recipe, out)  # what is missing is told before the long part
     pairs = open_pairs(recipe.pairs)
-    methods = {config.name: make_method(config, recipe.comfyui, pairs.names, recipe.seeds) for config in recipe.methods}
+    stack = Stack(recipe.pytorch) if recipe.pytorch and any(config.pytorch for config in recipe.methods) else None
+    methods = {
+        config.name: make_method(config, recipe.comfyui, stack, pairs.names, recipe.seeds) for config in recipe.methods
+    }
     for config in recipe.methods:
         claim(out / "pictures" / config.name, {"method": asdict(config), "weights": methods[config.name].weights})
     for _, group in groupby(recipe.methods, without_decoder):
@@ -121,9 +126,11 @@ def result_path(out: Path, method: str, pair: str, seed: int) -> Path:
     return out / "pictures" / method / f"{pair}-{seed}.png"
 
 
-def without_decoder(config: MethodConfig) -> Diffusion | str:
+def without_decoder(config: MethodConfig) -> Diffusion | PyTorchConfig | str:
     """The same for methods that differ in their decoder alone: asked one after the other about a picture, they share its
-    latent, which ComfyUI keeps."""
+    latent, which ComfyUI keeps, or the stack."""
+    if config.pytorch:
+        return replace(config.pytorch, decoder="stock", close_seam=False)
     return replace(config.diffusion, decoder=None, close_seam=False) if config.diffusion else config.name
 
 

@@ -18,6 +18,7 @@ from .fills import FILLS
 from .graphs import Diffusion, inpaint
 from .hashes import sha256
 from .pairs import read_picture
+from .pytorch import PlainPyTorch, PyTorchConfig, Stack
 from .question import Method, Question
 
 
@@ -27,6 +28,7 @@ class MethodConfig:
 
     name: str  # one of the paper's (training.evaluation.paper) gets its numbers beside ours
     diffusion: Diffusion | None = None  # on a ComfyUI server
+    pytorch: PyTorchConfig | None = None  # without one
     spandrel: str | None = (
         None  # weights of an inpainting model that spandrel knows: LaMa, or MAT with its extra models
     )
@@ -35,14 +37,25 @@ class MethodConfig:
 
 
 def make_method(
-    config: MethodConfig, comfyui: ComfyUIConfig | None, names: Sequence[str] = (), seeds: int = 1
+    config: MethodConfig,
+    comfyui: ComfyUIConfig | None = None,
+    stack: Stack | None = None,
+    names: Sequence[str] = (),
+    seeds: int = 1,
 ) -> Method:
-    """`names`: the photos that it will be asked about, with so many seeds.
+    """`stack`: the networks of `pytorch` methods. `names`: the photos that it will be asked about, with so many seeds.
 
     Raises ConfigError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing.
     """
-    if sum(way is not None for way in (config.diffusion, config.spandrel, config.fill, config.folder)) != 1:
-        raise ConfigError(f"methods: {config.name!r} needs exactly one of diffusion, spandrel, fill and folder")
+    ways = (config.diffusion, config.pytorch, config.spandrel, config.fill, config.folder)
+    if sum(way is not None for way in ways) != 1:
+        raise ConfigError(
+            f"methods: {config.name!r} needs exactly one of diffusion, pytorch, spandrel, fill and folder"
+        )
+    if config.pytorch:
+        if stack is None:
+            raise ConfigError(f"methods: {config.name!r} needs weights; give pytorch.base and pytorch.bundle")
+        return PlainPyTorch(config.pytorch, stack)
     if config.fill:
         return FILLS[config.fill]()
     if config.folder:

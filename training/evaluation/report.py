@@ -77,7 +77,8 @@ def how(results: dict) -> str:
     """By which protocol, on what, in how many steps, and with which features."""
     recipe, sets = results["recipe"], [s for method in results["methods"].values() for s in method["sets"]]
     domains = ", ".join(f"{count} {domain}" for domain, count in results["domains"].items())
-    steps = sorted({method["diffusion"]["steps"] for method in recipe["methods"] if method["diffusion"]})
+    sampling = [method["diffusion"] or method["pytorch"] for method in recipe["methods"]]
+    steps = sorted({settings["steps"] for settings in sampling if settings})
     sampled = f"{' or '.join(map(str, steps))} steps, " if steps else ""
     seen = (
         f"features {results['features']}, of which the IDS saw {sets[0]['components']} dimensions"

@@ -19,7 +19,7 @@ from training.evaluation.question import Question, ask
 
 
 def fill(name: str, image: np.ndarray, hole: np.ndarray, seed: int = 7) -> np.ndarray:
-    return make_method(MethodConfig("any name", fill=name), None)(ask("0", image, hole * np.uint8(255), seed))
+    return make_method(MethodConfig("any name", fill=name))(ask("0", image, hole * np.uint8(255), seed))
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_hole_that_is_all_of_the_photo_is_filled_with_something(name):
 def test_missing_package_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "patchmatch", None)
     with pytest.raises(ConfigError, match=r"PatchMatch needs a package; pip install pypatchmatch"):
-        make_method(MethodConfig("PatchMatch", fill="patchmatch"), None)
+        make_method(MethodConfig("PatchMatch", fill="patchmatch"))
 
 
 def test_fills_are_methods_of_a_benchmark(bench, monkeypatch, capsys):

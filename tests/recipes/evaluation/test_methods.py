@@ -27,9 +27,10 @@ def test_no_method_sees_what_is_under_the_hole():
 
 def test_methods_that_cannot_be(bench, monkeypatch, capsys):
     for change, message in (
-        ({"folder": None}, "'bad' needs exactly one of diffusion, spandrel, fill and folder"),
+        ({"folder": None}, "'bad' needs exactly one of diffusion, pytorch, spandrel, fill and folder"),
         ({"folder": "nowhere"}, "nowhere: 6 results are missing, such as nowhere/"),
         ({"folder": None, "spandrel": "nowhere.pt"}, "nowhere.pt: no such file"),
+        ({"folder": None, "pytorch": {}}, "'bad' needs weights; give pytorch.base and pytorch.bundle"),
         ({"folder": None, "diffusion": {"checkpoint": "x"}}, "'bad' needs a ComfyUI; give comfyui.url"),
     ):
         bench.config["methods"] = [{"name": "bad", **change}]
@@ -102,7 +103,7 @@ def test_lama_is_run_by_spandrel(tmp_path):
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (SIZE, SIZE + 4, 3), np.uint8), np.zeros((SIZE, SIZE + 4), np.uint8)
     mask[20:40, 20:40] = 255
-    lama = make_method(MethodConfig("LaMa", spandrel=str(tmp_path / "lama.pth")), None)
+    lama = make_method(MethodConfig("LaMa", spandrel=str(tmp_path / "lama.pth")))
     question = ask("0", image, mask, 0)
     result = lama(question)
     assert np.array_equal(result[mask == 0], image[mask == 0])
