@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from PIL import Image
 
 import training.masks.mixture
 from training.config import ConfigError
+from training.evaluation.coco import Foregrounds
 from training.masks import IRREGULAR, MaskConfig, Mixture, decode_runs, patch_ratio, top_up
-from training.masks.objects import CocoInstances, MaskFolder
+from training.masks.coco import CocoInstances
+from training.masks.objects import MaskFolder
 
 DRAWS = 1500
 # Mean hole share and its spread over 600 draws of the published generators.
@@ -216,6 +219,109 @@ def test_coco_instances_are_object_shapes(tmp_path):
     assert 0 < mixture(np.random.default_rng(0)).mean() < 1
     with pytest.raises(ConfigError, match="no usable instance"):
         Mixture(MaskConfig(objects=str(path), coco_area=(0.95, 1.0)))
+
+
+SQUARE = [10, 10, 40, 10, 40, 40, 10, 40]
+GOOD = {"id": 7, "image_id": 1, "area": 900, "segmentation": [SQUARE]}
+RUNS = {"size": [100, 100], "counts": [500, 500, 9000]}
+ODD = {  # what is wrong with an annotation, and how it is told
+    "no segmentation": {"segmentation": ...},
+    "null": {"segmentation": None},
+    "empty": {"segmentation": []},
+    "caption": {"segmentation": ..., "caption": "a square"},
+    "no area": {"area": ...},
+    "null area": {"area": None},
+    "unlisted image": {"image_id": 3},
+    "no image": {"image_id": ...},
+    "image as a list": {"image_id": [1]},
+    "image without size": {"image_id": 2},
+    "odd number of coordinates": {"segmentation": [SQUARE[:7]]},
+    "two points": {"segmentation": [SQUARE[:4]]},
+    "flat polygon": {"segmentation": SQUARE},
+    "words": {"segmentation": [["a"] * 8]},
+    "text": {"segmentation": "a square"},
+    "nulls": {"segmentation": [[None] * 8]},
+    "points": {"segmentation": [[[10, 10], [40, 10], [40, 40], [10, 40], [10, 20], [10, 10]]]},
+    "far away": {"segmentation": [[10, 10, 1e9, 10, 40, 40]]},
+    "not a number": {"segmentation": [[10, 10, float("nan"), 10, 40, 40]]},
+    "runs too short": {"segmentation": {**RUNS, "counts": [500, 500]}},
+    "runs of another size": {"segmentation": {"size": [50, 50], "counts": [500, 500, 1500]}},
+    "negative runs": {"segmentation": {**RUNS, "counts": [500, -500, 10000]}},
+    "runs without size": {"segmentation": {"counts": [500, 500, 9000]}},
+    "runs of nothing": {"segmentation": {**RUNS, "counts": [10000]}},
+    "compressed runs": {"segmentation": {**RUNS, "counts": "PPYo1k0N2"}},
+}
+TOLD = {"caption": "a caption but no segmentation", "null": "no segmentation", "empty": "no segmentation"}
+TOLD |= {
+    "null area": "no area",
+    "unlisted image": "an image that is not listed",
+    "no image": "an image that is not listed",
+}
+TOLD |= {"image as a list": "an image that is not listed", "image without size": "an image without height and width"}
+TOLD |= {"runs of another size": "run lengths of another size than the image's", "runs of nothing": "an empty shape"}
+TOLD |= {"compressed runs": r"compressed run lengths \(PPYo1k0N2\.\.\.\), expected numbers"}
+TOLD |= dict.fromkeys(
+    ("runs too short", "negative runs", "runs without size"), "run lengths that do not fill their size"
+)
+TOLD |= {name: name for name in ("no segmentation", "no area")}
+
+
+def write_coco(path: Path, *annotations: object) -> str:
+    images = [{"id": 1, "width": 100, "height": 100, "file_name": "a.jpg"}, {"id": 2}, {"width": 5}, None]
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_annotation_spoils_no_file(name, tmp_path, caplog):
+    annotation = {key: value for key, value in {**GOOD, "id": 12, **ODD[name]}.items() if value is not ...}
+    told = TOLD.get(name, "an odd polygon")
+    path = write_coco(tmp_path / "instances.json", annotation, GOOD, annotation)
+    (shape,) = CocoInstances(path, (0, 1))
+    assert shape.shape == (31, 31)
+    (message,) = caplog.messages
+    assert re.search(rf"instances\.json: 2 of 3 annotations skipped: 2 with {told}.* \(such as id 12\)$", message)
+    with pytest.raises(
+        ConfigError, match=rf"instances\.json: no usable instance .*: 1 with {told}.* \(such as id 12\)$"
+    ):
+        CocoInstances(write_coco(tmp_path / "instances.json", annotation), (0, 1))
+
+
+def test_annotations_without_fields_or_id_are_numbered(tmp_path, caplog):
+    nameless = {"image_id": 1}
+    assert len(CocoInstances(write_coco(tmp_path / "instances.json", None, nameless, GOOD), (0, 1))) == 1
+    assert "1 with something else than fields (such as number 0); 1 with no area (such as number 1)" in caplog.text
+    with pytest.raises(ConfigError, match="among its 1 annotations: all are crowds, or of another size than asked for"):
+        CocoInstances(write_coco(tmp_path / "instances.json", {**GOOD, "iscrowd": 1}), (0, 1))
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        ("", "no lists of images and annotations"),
+        ("no JSON", "not JSON"),
+        ("\xff", "not JSON"),
+        ("[1, 2]", "no lists of images and annotations"),
+        ('{"images": [], "annotations": {}}', "no lists of images and annotations"),
+    ],
+)
+def test_what_is_no_coco_file_is_told_in_one_line(text, problem, tmp_path):
+    path = tmp_path / "captions.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=rf"captions\.json: {problem}.*; expected COCO's instance annotations"):
+        Mixture(MaskConfig(objects=str(path)))
+
+
+def test_foregrounds_of_coco_skip_odd_annotations_too(tmp_path, caplog):
+    odd = [{key: value for key, value in {**GOOD, **changes}.items() if value is not ...} for changes in ODD.values()]
+    foregrounds = Foregrounds(write_coco(tmp_path / "instances.json", *odd, GOOD))
+    expected = np.zeros((100, 100), np.uint8)
+    expected[10:41, 10:41] = 1
+    found = foregrounds.crop("a.jpg", (100, 100), 100)
+    assert np.array_equal(found & expected, expected)
+    assert "annotations skipped" in caplog.text
+    with pytest.raises(ConfigError, match="no usable instance"):
+        Foregrounds(write_coco(tmp_path / "instances.json", {**GOOD, "segmentation": None}))
 
 
 def test_coco_annotations_are_read_once(tmp_path, monkeypatch):

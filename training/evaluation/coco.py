@@ -1,6 +1,5 @@
 """COCO's objects as one mask per photo."""
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from ..config import ConfigError
 from ..data import decode_photo, read_bytes
-from ..masks import decode_runs
+from ..masks.coco import CocoFile, segmentation_of, size_of
 from .pairs import centre_square
 
 
@@ -19,17 +18,22 @@ def read_stored(path: Path) -> np.ndarray | None:
     return decode_photo(read_bytes(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
+def checked(annotation: dict, image: dict) -> dict:
+    """The annotation, as it is in the file: decoded, crowds take much memory. Raises Unusable."""
+    segmentation_of(annotation, size_of(image) if image.get("height") else None)  # the photo itself has a size, too
+    return annotation
+
+
 class Foregrounds:
     """The union of all annotated objects of a photo, crowds among them."""
 
     def __init__(self, annotations: str):
         self.annotations = annotations
-        with open(annotations) as file:
-            coco = json.load(file)
-        self.ids = {image["file_name"]: image["id"] for image in coco["images"]}
+        coco = CocoFile(annotations)
+        self.ids = {image.get("file_name"): name for name, image in coco.images.items()}
         self.segmentations = defaultdict(list)
-        for annotation in coco["annotations"]:
-            self.segmentations[annotation["image_id"]].append(annotation["segmentation"])
+        for annotation in coco.usable(checked):
+            self.segmentations[annotation["image_id"]].append(annotation)
 
     def crop(self, name: str, shape: tuple[int, int], size: int) -> np.ndarray:
         """(size, size) uint8 in {0, 1}: the foreground of a photo (H, W) in its central square, any touched pixel.
@@ -39,12 +43,15 @@ class Foregrounds:
         if name not in self.ids:
             raise ConfigError(f"{name} is none of the {len(self.ids)} photos that {self.annotations} is about")
         mask = np.zeros(shape, np.uint8)
-        for segmentation in self.segmentations[self.ids[name]]:
-            if isinstance(segmentation, dict):
-                mask |= decode_runs(segmentation)
+        for annotation in self.segmentations[self.ids[name]]:
+            segmentation = segmentation_of(annotation)
+            if isinstance(segmentation, np.ndarray):
+                if segmentation.shape != shape:
+                    raise ConfigError(f"{name} is {shape}, but {self.annotations} has it as {segmentation.shape}")
+                mask |= segmentation
             else:
                 for polygon in segmentation:  # one by one: together, where two overlap nothing is filled
-                    cv2.fillPoly(mask, [np.round(np.reshape(polygon, (-1, 2))).astype(np.int32)], 1)
+                    cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
         square = centre_square(mask).astype(np.float32)
         interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_LINEAR
         return (cv2.resize(square, (size, size), interpolation=interpolation) > 0).astype(np.uint8)

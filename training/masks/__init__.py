@@ -3,7 +3,7 @@
 Every generator takes a numpy Generator and nothing else that is random, so that a mask is a function of its seed.
 """
 
+from .coco import decode_runs
 from .mixture import FAMILIES, IRREGULAR, MaskConfig, Mixture, patch_ratio, top_up
-from .objects import decode_runs
 
 __all__ = ["FAMILIES", "IRREGULAR", "MaskConfig", "Mixture", "decode_runs", "patch_ratio", "top_up"]

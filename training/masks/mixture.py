@@ -10,9 +10,10 @@ import numpy as np
 from ..config import ConfigError
 from ..data import find_photos
 from ..mask_file import SUFFIXES
+from .coco import open_instances
 from .freeform import FREE_FORM
 from .lama import LAMA
-from .objects import MaskFiles, MaskFolder, Objects, open_instances
+from .objects import MaskFiles, MaskFolder, Objects
 from .regular import SIDES, complement_rectangle, rectangle
 
 Generator = Callable[[np.random.Generator, int], np.ndarray]  # (rng, size) -> (size, size) uint8 in {0, 1}

@@ -1,9 +1,7 @@
-"""Object-shaped masks, from a folder of mask pictures or from COCO's instance annotations."""
+"""Object-shaped masks, and the folder of mask images that they may come from."""
 
-import json
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -12,6 +10,7 @@ import numpy as np
 from ..config import ConfigError
 from ..data import find_photos
 from ..mask_file import EXPECTED, SUFFIXES, MaskError, read_mask
+from .shapes import crop
 
 log = logging.getLogger(__name__)
 
@@ -100,75 +99,3 @@ class MaskFolder(Sequence):
         if len(self.kept) < self.KEPT:
             self.kept[i] = shape.shape, np.packbits(shape)
         return shape
-
-
-class CocoInstances(Sequence):
-    """The instances of a COCO annotation file that are no crowds and cover such a share of their picture."""
-
-    def __init__(self, path: str | Path, area: tuple[float, float]):
-        coco = json.loads(Path(path).read_text())
-        areas = {image["id"]: image["width"] * image["height"] for image in coco["images"]}
-        polygons = [
-            [np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in outlines(annotation["segmentation"])]
-            for annotation in coco["annotations"]
-            if not annotation.get("iscrowd")
-            and area[0] <= annotation["area"] / areas[annotation["image_id"]] <= area[1]
-        ]
-        polygons = [instance for instance in polygons if instance]
-        if not polygons:
-            raise ConfigError(f"{path}: no usable instance annotations in it")
-        # Flat arrays, so that data workers share the memory.
-        self.points = np.concatenate([points for instance in polygons for points in instance])
-        self.lengths = np.array([len(points) for instance in polygons for points in instance])
-        self.starts = np.concatenate([[0], self.lengths.cumsum()])
-        self.first = np.concatenate([[0], np.cumsum([len(instance) for instance in polygons])])
-
-    def __len__(self) -> int:
-        return len(self.first) - 1
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        polygons = [
-            self.points[self.starts[j] : self.starts[j] + self.lengths[j]]
-            for j in range(self.first[i], self.first[i + 1])
-        ]
-        corner = np.min([points.min(0) for points in polygons], axis=0)
-        w, h = np.ceil(np.max([points.max(0) for points in polygons], axis=0) - corner).astype(int) + 1
-        mask = np.zeros((h, w), np.uint8)
-        for points in polygons:  # one by one: together, where two overlap nothing is filled
-            cv2.fillPoly(mask, [np.round(points - corner).astype(np.int32)], 1)
-        return crop(mask)
-
-
-def open_instances(path: str | Path, area: tuple[float, float]) -> CocoInstances:
-    """Read once by a process, until the file is written anew: COCO's takes half a minute and 2.6 GB."""
-    path = Path(path).resolve()
-    return read_instances(path, path.stat().st_mtime_ns, area)
-
-
-@lru_cache(maxsize=4)
-def read_instances(path: Path, written: int, area: tuple[float, float]) -> CocoInstances:
-    return CocoInstances(path, area)
-
-
-def outlines(segmentation: list | dict) -> Sequence:
-    """The polygons of an instance; of run lengths the outer ones, so that holes in the object are filled."""
-    if isinstance(segmentation, dict):
-        return cv2.findContours(decode_runs(segmentation), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
-    return segmentation
-
-
-def decode_runs(segmentation: dict) -> np.ndarray:
-    """COCO's run lengths, column by column and zeros first -> (H, W) uint8 in {0, 1}.
-
-    Raises ConfigError for compressed ones.
-    """
-    counts = segmentation["counts"]
-    if isinstance(counts, str):
-        raise ConfigError(f"compressed run lengths ({counts[:20]}...), expected numbers; convert them with pycocotools")
-    values = np.arange(len(counts)) % 2
-    return np.repeat(values, counts).astype(np.uint8).reshape(segmentation["size"], order="F")
-
-
-def crop(mask: np.ndarray) -> np.ndarray:
-    x, y, w, h = cv2.boundingRect(mask)
-    return mask[y : y + h, x : x + w]
