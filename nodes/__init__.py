@@ -8,6 +8,7 @@ from .ddim_invert import ASUKA_DDIMInvert
 from .decode import ASUKA_HarmonizingVAEDecode
 from .diffedit_decode import ASUKA_DiffEditDecode
 from .diffedit_mask import ASUKA_DiffEditMask
+from .guidance import ASUKA_MAEPriorGuidance
 from .load import ASUKA_Load, register_model_folder
 from .prepare import ASUKA_InpaintPrepare
 from .prior import ASUKA_MAEPriorEncode
@@ -26,6 +27,7 @@ class ASUKAExtension(ComfyExtension):
             ASUKA_InpaintPrepare,
             ASUKA_MAEPriorEncode,
             ASUKA_AlignConditioning,
+            ASUKA_MAEPriorGuidance,
             ASUKA_HarmonizingVAEDecode,
             ASUKA_InpaintStitch,
             ASUKA_DiffEditMask,

@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,19 +14,23 @@ from PIL import Image
 from training.evaluation import benchmark
 from training.evaluation.benchmark import Benchmark
 from training.evaluation.comfyui import ComfyUI, ComfyUIConfig, ComfyUIError
-from training.evaluation.graphs import Diffusion, RePaint, inpaint
+from training.evaluation.graphs import Diffusion, Guidance, RePaint, inpaint
 from training.evaluation.hashes import sha256
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pairs import PairsConfig
 from training.evaluation.question import ask
 
 BASE, FILE, SIZE = "asuka-miniature-base.safetensors", "asuka-miniature.safetensors", 64
+SPL = "asuka-miniature-spl.safetensors"
 SD = Diffusion(BASE, asuka=FILE, strength=0.0, steps=3)
 METHODS = {
     "ASUKA": replace(SD, strength=1.0, decoder=FILE),
     "decoder stock": replace(SD, strength=1.0),
     "SD": SD,
     "SD-RePaint": replace(SD, repaint=RePaint(1, 2)),
+    "SD, guided by the MAE": replace(SD, guidance=Guidance(file=FILE)),
+    "SD, guided by SPL": replace(SD, guidance=Guidance("spl", SPL)),
+    "SD, guided by gray": replace(SD, guidance=Guidance("flat")),
     "SD-text": Diffusion("sd.safetensors", prompt="background", cfg=7.5),
     "SD-prompt": Diffusion("sd.safetensors", prompt="embedding:asuka_sd_prompt", noise_mask=True, whole_cells=False),
 }
@@ -59,10 +64,10 @@ def results(runtime, question) -> dict[str, np.ndarray]:
 
 
 def test_every_method_answers(results, question):
-    assert len(results) == 4
+    assert len(results) == 7
     for name, result in results.items():
         assert (result.shape, result.dtype) == (question.image.shape, np.uint8), name
-    for a, b in (("ASUKA", "decoder stock"), ("SD", "SD-RePaint")):
+    for a, b in combinations(results, 2):
         assert not np.array_equal(results[a], results[b])
 
 

@@ -1,6 +1,7 @@
 """ComfyUI graphs, in API format, of ASUKA and of the baselines that share its base model."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..config import ConfigError
 
@@ -11,6 +12,24 @@ class RePaint:
 
     jump_length: int = 10
     resamples: int = 10
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """MAE Prior Guidance: the sampler is held to the low frequencies of an image, in the hole."""
+
+    target: Literal["mae", "spl", "flat"] = "mae"  # what the MAE or SPL expects; flat: plain gray
+    file: str | None = None  # with the MAE or SPL
+    close_seam: bool = True
+    strength: float = 1.0
+    detail: float = 1.0
+    until: float = 1.0
+
+    def __post_init__(self):
+        if (self.file is None) != (self.target == "flat"):
+            raise ConfigError(
+                f"guidance with target {self.target} and file {self.file}, expected a file for mae and spl and none for flat"
+            )
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,7 @@ class Diffusion:
     decoder: str | None = None  # file with a harmonizing decoder; None: the checkpoint's own VAE
     close_seam: bool = False  # with a harmonizing decoder: as its node does by default, and the paper does not
     repaint: RePaint | None = None
+    guidance: Guidance | None = None
     steps: int = 50
     cfg: float = 1.0
     whole_cells: bool = True  # grow the hole that the model is told to whole latent cells, as Inpaint Prepare does
@@ -40,7 +60,8 @@ class Diffusion:
 
     def files(self) -> dict[str, str]:
         """Weight file -> folder of models/."""
-        asuka = {file: "asuka" for file in (self.asuka, self.alignment, self.decoder) if file}
+        guide = self.guidance and self.guidance.file
+        asuka = {file: "asuka" for file in (self.asuka, self.alignment, self.decoder, guide) if file}
         return {self.checkpoint: "checkpoints", **asuka}
 
 
@@ -52,6 +73,7 @@ def inpaint(method: Diffusion, photo: str, size: int, seed: int) -> dict:
         "photo": node("LoadImage", image=photo),
         "prepared": node("ASUKA_InpaintPrepare", image=["photo", 0], mask=["photo", 1], resolution=size, context=1.0),
         **tell(method, image, mask),
+        **(guide(method.guidance, image, mask) if method.guidance else {}),
         **(repaint if method.repaint else ddim)(method, seed),
     }
     if method.decoder:
@@ -89,6 +111,32 @@ def tell(method: Diffusion, image: list, mask: list) -> dict:
     }
 
 
+def guide(guidance: Guidance, image: list, mask: list) -> dict:
+    """Node "guided", the model, and before it what makes the target."""
+    graph, target = {}, image  # which is gray in the hole
+    if guidance.file:
+        graph["target file"] = node("ASUKA_Load", file=guidance.file)
+    if guidance.target == "mae":
+        graph["target"] = node("ASUKA_MAEPriorEncode", mae=["target file", 0], image=image, mask=mask)
+        target = ["target", 1]
+    elif guidance.target == "spl":
+        graph["target"] = node("ASUKA_InpaintSPL", spl=["target file", 3], image=image, mask=mask, resolution=256)
+        target = ["target", 0]
+    graph["guided"] = node(
+        "ASUKA_MAEPriorGuidance",
+        model=["checkpoint", 0],
+        vae=["checkpoint", 2],
+        image=image,
+        mask=mask,
+        prior_image=target,
+        strength=guidance.strength,
+        detail=guidance.detail,
+        until=guidance.until,
+        close_seam=guidance.close_seam,
+    )
+    return graph
+
+
 def ddim(method: Diffusion, seed: int) -> dict:
     """An inpainting model, which is shown the known pixels."""
     conditioned = node(
@@ -102,7 +150,7 @@ def ddim(method: Diffusion, seed: int) -> dict:
     )
     sampled = node(
         "KSampler",
-        model=["checkpoint", 0],
+        model=model(method),
         seed=seed,
         steps=method.steps,
         cfg=method.cfg,
@@ -123,11 +171,11 @@ def repaint(method: Diffusion, seed: int) -> dict:
         "masked": node("SetLatentNoiseMask", samples=["encoded", 0], mask=["prepared", 2]),
         "sampler": node("ASUKA_RePaint", jump_length=method.repaint.jump_length, resamples=method.repaint.resamples),
         "sigmas": node(
-            "BasicScheduler", model=["checkpoint", 0], scheduler="ddim_uniform", steps=method.steps, denoise=1.0
+            "BasicScheduler", model=model(method), scheduler="ddim_uniform", steps=method.steps, denoise=1.0
         ),
         "sampled": node(
             "SamplerCustom",
-            model=["checkpoint", 0],
+            model=model(method),
             add_noise=True,
             noise_seed=seed,
             cfg=method.cfg,
@@ -138,6 +186,10 @@ def repaint(method: Diffusion, seed: int) -> dict:
             latent_image=["masked", 0],
         ),
     }
+
+
+def model(method: Diffusion) -> list:
+    return ["guided" if method.guidance else "checkpoint", 0]
 
 
 def negative(method: Diffusion) -> list:

@@ -1,0 +1,134 @@
+"""MAE Prior Guidance: any sampler, held to what the MAE expects inside the hole."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..asuka_modules import seams
+from ..asuka_modules.guidance import guide
+from ..asuka_modules.masking import reduce_mask
+from .diffusion import image_latent
+from .tensors import broadcast, image_to_nchw, inpaint_inputs, nchw_to_image, require_finite
+from .window import Window
+
+
+class ASUKA_MAEPriorGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASUKA_MAEPriorGuidance",
+            display_name="MAE Prior Guidance",
+            category="ASUKA",
+            description="Keeps the low frequencies of what the model paints in the hole close to those of a prior image. Needs no ASUKA weights trained for the model.",
+            search_aliases=[
+                "asuka",
+                "guidance",
+                "object removal",
+                "inpaint without training",
+                "low frequency guidance",
+            ],
+            inputs=[
+                io.Model.Input("model", tooltip="An inpainting model: SD-1.5, SDXL, FLUX.1 Fill."),
+                io.Vae.Input("vae", tooltip="The model's own VAE. Encodes the prior image once."),
+                io.Image.Input("image", tooltip="From Inpaint Prepare. The masked content is ignored."),
+                io.Mask.Input("mask", tooltip="From Inpaint Prepare. White (above 0.5) marks the hole."),
+                io.Image.Input(
+                    "prior_image",
+                    tooltip="What belongs in the hole, roughly: the preview of MAE Prior Encode, the image of Inpaint (SPL), or any other fill. Only its hole is used.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How much of the difference to remove at each step. 0: the model as it is.",
+                ),
+                io.Float.Input(
+                    "detail",
+                    default=1.0,
+                    min=0.1,
+                    max=16.0,
+                    step=0.1,
+                    tooltip="Standard deviation of the Gaussian in latent cells of 8 pixels. More leaves more to the model, less holds it closer to the prior image.",
+                ),
+                io.Float.Input(
+                    "until",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Part of the sampling, from its beginning, that is guided. 1: all steps. 0: none.",
+                ),
+                io.Boolean.Input(
+                    "close_seam",
+                    default=True,
+                    tooltip="Shift the colors of the prior image so that they meet the known pixels all along the hole's edge.",
+                ),
+            ],
+            outputs=[io.Model.Output("model", tooltip="For KSampler, or any other sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        vae,
+        image: Tensor,
+        mask: Tensor,
+        prior_image: Tensor,
+        strength: float,
+        detail: float,
+        until: float,
+        close_seam: bool,
+    ) -> io.NodeOutput:
+        if not strength:
+            return io.NodeOutput(model)
+        target, latent_mask = encode_target(model, vae, image, mask, prior_image, close_seam)
+
+        def guide_denoised(args: dict) -> Tensor:
+            x0, diffusion = args["denoised"], args["model"]
+            if args["sigma"][0] <= diffusion.model_sampling.percent_to_sigma(until):
+                return x0
+            inputs = (repeat(x, x0).to(x0) for x in (diffusion.process_latent_in(target), latent_mask))
+            return guide(x0, *inputs, strength, detail)
+
+        guided = model.clone()
+        guided.set_model_sampler_post_cfg_function(guide_denoised)
+        return io.NodeOutput(guided)
+
+
+def encode_target(
+    model, vae, image: Tensor, mask: Tensor, prior_image: Tensor, close_seam: bool
+) -> tuple[Tensor, Tensor]:
+    """Latent (B, C, h, w) of the prior image in the hole and `image` elsewhere, and the latent mask (B, 1, h, w): every cell
+    that the hole touches."""
+    image, mask = inpaint_inputs(image, mask)
+    prior = image_to_nchw(prior_image).to(image)
+    if prior.shape[-2:] != image.shape[-2:]:
+        found, expected = (f"{x.shape[-1]}x{x.shape[-2]}" for x in (prior, image))
+        raise ValueError(f"prior_image is {found} but image is {expected}; make it from this image")
+    prior, image = broadcast("prior_image", prior, "image", image)
+    mask, image = broadcast("mask", mask, "image", image)
+    filled = torch.where(mask > 0.5, prior, image)
+    require_finite("prior_image", filled)
+    if close_seam:
+        filled = seams.close_seam(filled, image, mask).clamp(0, 1).to(image)
+    target = vae.encode(nchw_to_image(filled))
+    image_latent(model, {"samples": target})
+    cells = target.shape[-2:]
+    mask = Window(mask.shape[-2:], cells, vae.spacial_compression_encode()).cut(mask)
+    return target, reduce_mask(mask, cells, "area").to(target)
+
+
+def repeat(x: Tensor, x0: Tensor) -> Tensor:
+    """One for all latents of a batch, or one for each; of several, as often as Repeat Latent Batch has repeated them."""
+    times, left = divmod(len(x0), len(x))
+    if left or x.shape[-2:] != x0.shape[-2:]:
+        found, expected = (f"{len(t)} of {t.shape[-1]}x{t.shape[-2]} cells" for t in (x0, x))
+        raise ValueError(
+            f"the sampled latents are {found}, MAE Prior Guidance was made for {expected}; give it the image that they were made from"
+        )
+    return x.repeat(times, 1, 1, 1)
