@@ -22,6 +22,29 @@ it (training/README.md), set **resolution** to 512.
 Align Conditioning* tells it to the U-Net in place of a prompt. *Harmonizing VAE Decode* makes the colours meet. *Inpaint \
 Stitch* puts the result back: everything outside of the hole stays exactly as it was."""
 
+WITHOUT_TRAINING = """## Remove an object without training
+
+For an SD-1.5 inpainting checkpoint, without any weights of ASUKA's own: a published MAE predicts what belongs in the hole, and \
+*MAE Prior Guidance* keeps the low frequencies of what the model paints close to that prediction.
+
+### Files
+
+{files}
+
+The second file is facebook/vit-mae-base (448 MB), exactly as downloaded. MAE-FAR's Places2 MAE knows scenes better; it has to be \
+converted once (docs/weights.md).
+
+### Use
+
+1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
+2. Run.
+
+If the result shows a new object, raise **strength** or **until** of *MAE Prior Guidance*, or lower **detail**. If it is too soft, do \
+the opposite.
+
+For fewer color seams load an Asymmetric VQGAN decoder (docs/weights.md) with *Load ASUKA*, and replace *VAE Decode* with \
+*Harmonizing VAE Decode*."""
+
 COMPARE = """## ASUKA against plain Stable Diffusion
 
 The same photo, checkpoint, seed and sampler twice. Above: the empty prompt and the stock *VAE Decode*. Below: the MAE prior \

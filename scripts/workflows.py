@@ -72,6 +72,16 @@ def remove_object(g: Graph) -> None:
     save(g, 4, prepared, decoded)
 
 
+def remove_object_without_training(g: Graph) -> None:
+    read_me(g, notes.WITHOUT_TRAINING, "asuka_rocket.webp", SD15_INPAINTING, VIT_MAE)
+    photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
+    checkpoint, mae = sd15_and_mae(g, 0)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1])
+    sampled, _ = inpaint_guided(g, 1, checkpoint, mae, prepared)
+    decoded = g.node("VAEDecode", 4, samples=sampled[0], vae=checkpoint[2])
+    save(g, 5, prepared, decoded)
+
+
 def asuka_and_plain_sd(g: Graph) -> None:
     read_me(g, notes.COMPARE, "asuka_rocket.webp", MINIATURE_BASE, MINIATURE)
     photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
@@ -305,8 +315,34 @@ def asuka_inpaint(object_info: dict) -> Blueprint:
     return g
 
 
+def inpaint_without_training(object_info: dict) -> Blueprint:
+    """The same for MAE Prior Guidance."""
+    g = Blueprint(
+        "Inpaint Without Training",
+        object_info,
+        "Replaces the hole with background, with any SD-1.5 inpainting checkpoint and a published MAE: MAE Prior Guidance.",
+        ["asuka", "inpaint", "object removal", "remove object", "erase", "guidance"],
+    )
+    checkpoint, mae = sd15_and_mae(g, 0)
+    prepared = g.node("ASUKA_InpaintPrepare", 0)
+    sampled, guided = inpaint_guided(g, 1, checkpoint, mae, prepared)
+    decoded = g.node("VAEDecode", 4, samples=sampled[0], vae=checkpoint[2])
+    stitched = g.node("ASUKA_InpaintStitch", 4, stitch=prepared[3], image=decoded[0])
+    for name in ("image", "mask", "resolution", "context", "grow"):
+        g.expose(prepared, name)
+    for name in ("strength", "detail", "until"):
+        g.expose(guided, name)
+    for name in ("seed", "steps"):
+        g.expose(sampled, name)
+    g.expose(checkpoint, "ckpt_name", "checkpoint")
+    g.expose(mae, "file", "mae")
+    g.result = stitched[0]
+    return g
+
+
 WORKFLOWS = [
     remove_object,
+    remove_object_without_training,
     asuka_and_plain_sd,
     prior_from_another_image,
     folder_of_photos,
@@ -320,6 +356,7 @@ WORKFLOWS = [
     remove_by_text,
     edit_by_text,
 ]
+BLUEPRINTS = [asuka_inpaint, inpaint_without_training]
 
 
 def read_me(g: Graph, text: str, sample: str, *models: dict) -> None:
@@ -340,6 +377,11 @@ def miniature(g: Graph, column: int) -> tuple[Node, Node]:
     return checkpoint, g.node("ASUKA_Load", column, None, [MINIATURE], file=MINIATURE["name"])
 
 
+def sd15_and_mae(g: Graph, column: int) -> tuple[Node, Node]:
+    checkpoint = load_checkpoint(g, column, SD15_INPAINTING, "SD-1.5 inpainting checkpoint")
+    return checkpoint, g.node("ASUKA_Load", column, "Load ASUKA: the MAE alone", [VIT_MAE], file=VIT_MAE["name"])
+
+
 def load_checkpoint(g: Graph, column: int, model: dict, title: str) -> Node:
     return g.node("CheckpointLoaderSimple", column, title, [model], ckpt_name=model["name"])
 
@@ -356,6 +398,32 @@ def inpaint(g: Graph, column: int, checkpoint: Node, asuka: Node, prepared: Node
     aligned = align(g, column, asuka, prepared, prior)
     sampled = sample(g, column + 1, checkpoint, condition(g, column + 1, aligned, checkpoint[2], prepared))
     return decode(g, column + 2, asuka, sampled, prepared)
+
+
+def inpaint_guided(g: Graph, column: int, checkpoint: Node, mae: Node, prepared: Node) -> tuple[Node, Node]:
+    """The sampler, and MAE Prior Guidance before it, in the columns from `column` on."""
+    prompt = g.node("CLIPTextEncode", column, "Empty prompt", text="", clip=checkpoint[1])
+    prior = g.node("ASUKA_MAEPriorEncode", column, mae=mae[0], image=prepared[0], mask=prepared[1])
+    guided = g.node(
+        "ASUKA_MAEPriorGuidance",
+        column + 1,
+        model=checkpoint[0],
+        vae=checkpoint[2],
+        image=prepared[0],
+        mask=prepared[1],
+        prior_image=prior[1],
+    )
+    conditioned = g.node(
+        "InpaintModelConditioning",
+        column + 1,
+        positive=prompt[0],
+        negative=prompt[0],
+        vae=checkpoint[2],
+        pixels=prepared[0],
+        mask=prepared[2],
+        noise_mask=False,
+    )
+    return sample(g, column + 2, guided, conditioned), guided
 
 
 def align(g: Graph, column: int, asuka: Node, prepared: Node, prior: dict = {}, **options) -> Node:
@@ -407,7 +475,8 @@ def main() -> None:
         graph = Graph(describe.__name__, object_info)
         describe(graph)
         graph.write(ROOT / "workflows")
-    asuka_inpaint(object_info).write(ROOT / "subgraphs")
+    for describe in BLUEPRINTS:
+        describe(object_info).write(ROOT / "subgraphs")
 
 
 if __name__ == "__main__":

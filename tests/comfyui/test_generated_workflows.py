@@ -4,7 +4,7 @@ import pytest
 from comfy_server import ROOT
 from workflow_graph import Graph
 
-from workflows import WORKFLOWS, asuka_inpaint
+from workflows import BLUEPRINTS, WORKFLOWS
 
 pytestmark = pytest.mark.newest
 
@@ -34,6 +34,7 @@ def test_every_workflow_is_described():
     assert described == files(ROOT / "workflows").keys() == files(ROOT / "workflows" / "api").keys()
 
 
-def test_blueprint_is_up_to_date(object_info, tmp_path):
-    asuka_inpaint(object_info).write(tmp_path)
+def test_blueprints_are_up_to_date(object_info, tmp_path):
+    for describe in BLUEPRINTS:
+        describe(object_info).write(tmp_path)
     assert files(tmp_path) == files(ROOT / "subgraphs")
