@@ -24,6 +24,7 @@ PANELS = {  # node -> what goes in, what comes out: an image or a mask of the gr
     "ASUKA_InpaintPrepare": (("photo", 0), ("4", 0)),
     "ASUKA_MAEPriorEncode": (("4", 0), ("5", 1)),
     "ASUKA_AlignConditioning": (("plain decode", 0), ("9", 0)),
+    "ASUKA_MAEPriorGuidance": (("plain decode", 0), ("guided decode", 0)),
     "ASUKA_HarmonizingVAEDecode": (("stock decode", 0), ("9", 0)),
     "ASUKA_InpaintStitch": (("9", 0), ("10", 0)),
     "ASUKA_InpaintSPL": (("4", 0), ("spl", 0)),
@@ -66,6 +67,23 @@ def graph() -> dict:
             | {"positive": ["plain for inpainting", 0], "negative": ["plain for inpainting", 1]},
         ),
         "plain decode": node("ASUKA_HarmonizingVAEDecode", **prompt["9"]["inputs"] | {"samples": ["plain latent", 0]}),
+        "guided": node(
+            "ASUKA_MAEPriorGuidance",
+            **{"model": model, "vae": vae, "image": ["4", 0], "mask": ["4", 1], "prior_image": ["5", 1]},
+            **{"strength": 1.0, "detail": 1.0, "until": 1.0, "close_seam": True},
+        ),
+        "guided latent": node(
+            "KSampler",
+            **prompt["8"]["inputs"]
+            | {
+                "model": ["guided", 0],
+                "positive": ["plain for inpainting", 0],
+                "negative": ["plain for inpainting", 1],
+            },
+        ),
+        "guided decode": node(
+            "ASUKA_HarmonizingVAEDecode", **prompt["9"]["inputs"] | {"samples": ["guided latent", 0]}
+        ),
         "stock decode": node("VAEDecode", samples=["8", 0], vae=vae),
         "spl weights": node("ASUKA_Load", file="asuka-miniature-spl.safetensors"),
         "spl": node("ASUKA_InpaintSPL", spl=["spl weights", 3], image=["4", 0], mask=["4", 1], resolution=256),
