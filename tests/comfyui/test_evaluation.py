@@ -18,6 +18,7 @@ from training.evaluation.graphs import Diffusion, Guidance, RePaint, inpaint
 from training.evaluation.hashes import sha256
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pairs import PairsConfig
+from training.evaluation.pytorch import PyTorchConfig, Stack, WeightsConfig
 from training.evaluation.question import ask
 
 BASE, FILE, SIZE = "asuka-miniature-base.safetensors", "asuka-miniature.safetensors", 64
@@ -75,6 +76,19 @@ def test_answer_is_that_of_the_seed(runtime, question, results):
     method = make_method(MethodConfig("SD", SD), runtime)
     assert np.array_equal(method(question), results["SD"])
     assert not np.array_equal(method(replace(question, seed=8)), results["SD"])
+
+
+@pytest.mark.parametrize("name", ["SD", "decoder stock", "ASUKA"])
+def test_plain_pytorch_gives_what_comfyui_gives(question, results, name):
+    """From the same noise; the two compute in other precisions. Another seed is much further away."""
+    stack = Stack(WeightsConfig(str(ROOT / "demo" / BASE), str(ROOT / "demo" / FILE)))
+    settings = PyTorchConfig(
+        "empty" if name == "SD" else "prior", "harmonizing" if name == "ASUKA" else "stock", steps=3
+    )
+    method = make_method(MethodConfig(name, pytorch=settings), stack=stack)
+    same, other = (method(replace(question, seed=seed))[question.hole].astype(int) for seed in (7, 8))
+    expected = results[name][question.hole]
+    assert np.abs(same - expected).mean() < 0.5 * np.abs(other - expected).mean()
 
 
 def make_recipe(runtime: ComfyUIConfig, tmp_path, names: tuple[str, ...]) -> Benchmark:
