@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..asuka_modules.alignment import interpolate_context, match_length
 from . import sockets
-from .networks import Network, require
+from .checks import checked
+from .networks import Missing, Network, require
 
 
 class ASUKA_AlignConditioning(io.ComfyNode):
@@ -43,7 +44,10 @@ class ASUKA_AlignConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, alignment: Network, prior: Tensor, strength: float, base: list | None = None) -> io.NodeOutput:
+    @checked
+    def execute(
+        cls, alignment: Network | Missing, prior: Tensor, strength: float, base: list | None = None
+    ) -> io.NodeOutput:
         if base and len(base) > 1:
             raise ValueError(
                 f"base holds {len(base)} conditionings combined; one was expected, usually the empty prompt"

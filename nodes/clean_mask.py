@@ -6,7 +6,9 @@ import torch
 from comfy_api.latest import io
 from scipy import ndimage
 
+from .checks import checked
 from .distance import distance_to
+from .tensors import warn_if_nothing_is_known
 
 
 class ASUKA_CleanMask(io.ComfyNode):
@@ -42,8 +44,9 @@ class ASUKA_CleanMask(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, mask: torch.Tensor, min_area: float, fill_holes: bool, grow: float) -> io.NodeOutput:
-        masks = (mask > 0.5).cpu().numpy().reshape(-1, *mask.shape[-2:])
+        masks = (mask > 0.5).cpu().numpy()
         progress = comfy.utils.ProgressBar(len(masks))
         cleaned = []
         for found in masks:
@@ -53,7 +56,9 @@ class ASUKA_CleanMask(io.ComfyNode):
             raise ValueError(
                 f"every region of the mask is smaller than min_area, {min_area:.1%} of the picture, so nothing is left of it; lower min_area"
             )
-        return io.NodeOutput(torch.from_numpy(np.stack(cleaned)).to(mask))
+        cleaned = torch.from_numpy(np.stack(cleaned))
+        warn_if_nothing_is_known(cleaned)
+        return io.NodeOutput(cleaned.to(mask))
 
 
 def clean(mask: np.ndarray, min_area: float, fill_holes: bool, grow: float) -> np.ndarray:

@@ -8,10 +8,12 @@ import comfy.model_management
 import comfy.samplers
 import latent_preview
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
 from . import sockets
+from .checks import checked
 from .diffusion import image_latent, to_intermediate, warn_of_masked_images
 
 
@@ -62,8 +64,9 @@ class ASUKA_DDIMInvert(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
-        cls, model, conditioning: list, samples: dict, steps: int, ratio: float, predict_at: str
+        cls, model: ModelPatcher, conditioning: list, samples: dict, steps: int, ratio: float, predict_at: str
     ) -> io.NodeOutput:
         latent = image_latent(model, samples)
         warn_of_masked_images(model, conditioning)

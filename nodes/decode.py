@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..asuka_modules.seams import close_seam, grow
 from . import sockets
-from .networks import Network, require
+from .checks import checked
+from .networks import Missing, Network, require
 from .previews import advance
-from .tensors import broadcast, inpaint_inputs, nchw_to_image, require_finite
+from .tensors import broadcast, inpaint_inputs, nchw_to_image
 from .window import Window
 
 log = logging.getLogger(__name__)
@@ -55,17 +56,22 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
-        cls, decoder: Network, samples: dict, image: Tensor, mask: Tensor, keep_known: bool, close_seam: bool = True
+        cls,
+        decoder: Network | Missing,
+        samples: dict,
+        image: Tensor,
+        mask: Tensor,
+        keep_known: bool,
+        close_seam: bool = True,
     ) -> io.NodeOutput:
         config = require(decoder).config
         latent = samples["samples"]
-        if latent.is_nested or latent.ndim != 4 or latent.shape[1] != config.latent_channels:
-            found = "of several kinds" if latent.is_nested else tuple(latent.shape)
+        if latent.shape[1] != config.latent_channels:
             raise ValueError(
-                f"the latent is {found} but {decoder.file} decodes (batch, {config.latent_channels}, height, width); it belongs to another model"
+                f"the latent is {tuple(latent.shape)} but {decoder.file} decodes (batch, {config.latent_channels}, height, width); it belongs to another model"
             )
-        require_finite("latent", latent, "check the KSampler, or start ComfyUI with --force-fp32")
         image, mask = inpaint_inputs(image, mask)
         latent, image = broadcast("latent", latent, "image", image)
         mask, image = broadcast("mask", mask, "image", image)

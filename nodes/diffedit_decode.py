@@ -6,11 +6,13 @@ import comfy.model_management
 import comfy.samplers
 import latent_preview
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..asuka_modules.diffedit import ddim_step, reduce_to_cells
 from . import sockets
+from .checks import checked
 from .ddim_invert import Trajectory
 from .diffusion import to_intermediate, warn_of_masked_images
 from .window import Window, near
@@ -41,8 +43,9 @@ class ASUKA_DiffEditDecode(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
-        cls, model, positive: list, negative: list, trajectory: Trajectory, mask: Tensor, cfg: float
+        cls, model: ModelPatcher, positive: list, negative: list, trajectory: Trajectory, mask: Tensor, cfg: float
     ) -> io.NodeOutput:
         latent_format = type(model.get_model_object("latent_format")).__name__
         if latent_format != trajectory.latent_format:
@@ -51,7 +54,7 @@ class ASUKA_DiffEditDecode(io.ComfyNode):
             )
         warn_of_masked_images(model, positive, negative)
         latent = trajectory.samples
-        mask, cells = mask.reshape(-1, *mask.shape[-2:]), latent.shape[-2:]
+        cells = latent.shape[-2:]
         if not (mask > 0.5).any():
             raise ValueError(
                 "the mask is empty, so there is nothing to edit; lower the threshold of DiffEdit Mask, or paint the part to replace white"

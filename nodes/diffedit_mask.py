@@ -6,10 +6,12 @@ import comfy.model_management
 import comfy.samplers
 import comfy.utils
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..asuka_modules.diffedit import CLIP_MODES, enlarge_mask, normalize_map
+from .checks import checked
 from .diffusion import image_latent, warn_of_masked_images
 from .previews import advance
 from .window import Window, near
@@ -82,9 +84,10 @@ class ASUKA_DiffEditMask(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
-        model,
+        model: ModelPatcher,
         query: list,
         reference: list,
         samples: dict,

@@ -14,7 +14,7 @@ def image_latent(model, samples: dict) -> Tensor:
     """The latent (B, C, h, w) of a LATENT. Raises ValueError for one that is not the model's."""
     latent = samples["samples"]
     channels = model.get_model_object("latent_format").latent_channels
-    if latent.ndim != 4 or latent.shape[1] != channels:
+    if latent.shape[1] != channels:
         raise ValueError(
             f"the latent is {tuple(latent.shape)} but the model takes pictures, (batch, {channels}, height, width); encode the photo with the VAE of this model"
         )

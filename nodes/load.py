@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from ..asuka_modules import checkpoints
 from ..asuka_modules.atomic import atomic_write, remove_leftovers
 from . import sockets
+from .checks import checked
 from .networks import Missing, Network
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class ASUKA_Load(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None) -> bool | str:
-        if file is None:  # linked: known only when it runs
+        if file is None:  # linked: known, and asked for again, only when it runs
             return True
         if folder_paths.get_full_path(FOLDER, file) is None:
             folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
@@ -78,6 +79,7 @@ class ASUKA_Load(io.ComfyNode):
         return f"{os.stat(path).st_mtime_ns}, {os.stat(path).st_size} bytes" if path else None
 
     @classmethod
+    @checked
     def execute(cls, file: str) -> io.NodeOutput:
         mm = comfy.model_management
         parts = checkpoints.load(folder_paths.get_full_path_or_raise(FOLDER, file))

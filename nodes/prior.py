@@ -7,7 +7,8 @@ from comfy_api.latest import io, ui
 
 from ..asuka_modules.masking import reduce_mask, resize_known
 from . import sockets
-from .networks import Network, require
+from .checks import checked
+from .networks import Missing, Network, require
 from .tensors import image_to_nchw, inpaint_inputs, nchw_to_image, require_finite
 
 BATCH = 16  # images per forward
@@ -41,8 +42,9 @@ class ASUKA_MAEPriorEncode(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
-        cls, mae: Network, image: torch.Tensor, mask: torch.Tensor, prior_image: torch.Tensor | None = None
+        cls, mae: Network | Missing, image: torch.Tensor, mask: torch.Tensor, prior_image: torch.Tensor | None = None
     ) -> io.NodeOutput:
         mm = comfy.model_management
         image, mask = inpaint_inputs(image, mask)

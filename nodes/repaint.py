@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..asuka_modules.repaint import forward_step, resampling_path, reverse_step
+from .checks import checked
 
 EARLY = 0.5  # of all timesteps: few steps of ddim_uniform begin far below the last
 
@@ -46,6 +47,7 @@ class ASUKA_RePaint(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, jump_length: int, resamples: int) -> io.NodeOutput:
         return io.NodeOutput(RePaint(jump_length, resamples))
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..asuka_modules.masking import reduce_mask, resize_known
 from . import sockets
-from .networks import Network, require
+from .checks import checked
+from .networks import Missing, Network, require
 from .previews import advance
 from .tensors import inpaint_inputs, nchw_to_image
 
@@ -48,7 +49,8 @@ class ASUKA_InpaintSPL(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, spl: Network, image: Tensor, mask: Tensor, resolution: int) -> io.NodeOutput:
+    @checked
+    def execute(cls, spl: Network | Missing, image: Tensor, mask: Tensor, resolution: int) -> io.NodeOutput:
         mm, config = comfy.model_management, require(spl).config
         image, mask = inpaint_inputs(image, mask)
         h, w = image.shape[-2:]

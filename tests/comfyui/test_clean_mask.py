@@ -77,3 +77,20 @@ def test_distances_are_exact_to_the_limit_and_can_be_cancelled(clean):
     comfy.model_management.interrupt_current_processing()
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         clean(as_mask(hole), 0.0, False, 0.1)
+
+
+def test_masks_of_other_shapes(clean):
+    mask = as_mask(ellipse(200, 160, 0.2))
+    expected = clean(mask, 0.0, False, 0.05)
+    for other in (mask[..., None], mask[:, None], mask[0], mask > 0.5):
+        assert torch.equal(clean(other, 0.0, False, 0.05), expected)
+
+
+def test_mask_that_leaves_nothing_known_is_warned_of(clean, caplog):
+    """A frame, as around a padded photo: its inside is enclosed."""
+    frame = np.ones((64, 64), bool)
+    frame[8:-8, 8:-8] = False
+    clean(as_mask(frame), 0.0, False, 0.0)
+    assert not caplog.text
+    clean(as_mask(frame), 0.0, True, 0.0)
+    assert "the mask leaves no known pixel" in caplog.text
