@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.utils
 import numpy as np
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ..asuka_modules.masking import fill_hole, reduce_mask, resize_known
 from . import sockets
+from .checks import checked
+from .crops import Box, Spans, crop_box, find_crops, find_spans, working_size
 from .distance import distance_to
 from .tensors import find_hole, inpaint_inputs, nchw_to_image
 
 CELL = 8  # pixels of a latent cell
-LEAST_CONTEXT = 1.25  # of a crop that cannot be square, because the holes are longer than the photo's short side
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Stitch:
     box: tuple[int, int, int, int]  # top, left, height, width of the crop in the photo
     hole: Tensor  # (B, height, width) bool, the hole in the crop
     size: tuple[int, int]  # height, width of the crop at working size, before padding
+    others: tuple[Stitch, ...] = ()  # of crops for other holes, which follow this one's in the batch
 
 
 class ASUKA_InpaintPrepare(io.ComfyNode):
@@ -48,7 +50,7 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
                 io.Int.Input(
                     "resolution",
                     default=512,
-                    min=64,
+                    min=8,
                     max=4096,
                     step=8,
                     tooltip="Longest side, in pixels, that the model works at: 512 for SD-1.5, 1024 for FLUX, 256 for the miniature. Smaller crops are not enlarged.",
@@ -84,6 +86,12 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
                     optional=True,
                     tooltip="What is above this in the mask is hole. Lower it for soft masks.",
                 ),
+                io.Boolean.Input(
+                    "separate_crops",
+                    default=False,
+                    optional=True,
+                    tooltip="Holes that lie too far apart to share a crop without losing detail get crops of their own, 8 at most, as a batch that Inpaint Stitch puts back into one photo. Off: one crop around all holes.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -102,6 +110,7 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         image: Tensor,
@@ -111,40 +120,60 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
         grow: int = 0,
         fill_holes: bool = False,
         threshold: float = 0.5,
+        separate_crops: bool = False,
     ) -> io.NodeOutput:
         hole = find_hole(image, mask, threshold)
-        top, left, h, w = box = crop_box(hole, resolution, context, grow)
-        rows, columns = slice(top, top + h), slice(left, left + w)
-        hole = refine(hole[:, rows, columns], grow, fill_holes)
-        crop, mask = inpaint_inputs(image[:, rows, columns], hole)  # cut first: nothing is computed for the rest
-        scale = min(1.0, resolution / max(h, w))
-        size = max(1, round(h * scale)), max(1, round(w * scale))
-        if size != (h, w):
-            crop, mask = resize_known(crop, mask, size), reduce_mask(mask, size, "area")
-            crop = fill_hole(crop, mask, 0.5)
-        padding = (0, -size[1] % CELL, 0, -size[0] % CELL)
-        crop, mask = (F.pad(x, padding, mode="replicate") for x in (crop, mask))
+        found = hole.any(dim=0).cpu().numpy()
+        spans = grown(find_spans(found), grow, found.shape)
+        box = crop_box(spans, found.shape, resolution, context)
+        if separate_crops:
+            parts = split(hole, box, grow, fill_holes, resolution, context)
+        else:
+            refined = refine(cut(hole, box), grow, fill_holes)
+            parts = [(box, refined, refined)]
+        size = working_size(max((box for box, _, _ in parts), key=lambda box: max(box[2:])), resolution)
+        crops = [make_crop(cut(image, box), hole, size) for box, hole, _ in parts]
+        crop, mask = (torch.cat(tensors) for tensors in zip(*crops, strict=True))
         cells = reduce_mask(mask, (mask.shape[-2] // CELL, mask.shape[-1] // CELL), "area")
         sampling_mask = F.interpolate(cells, scale_factor=CELL, mode="nearest")
-        return io.NodeOutput(nchw_to_image(crop), mask[:, 0], sampling_mask[:, 0], Stitch(image, box, hole, size))
+        stitches = [Stitch(image, box, own, size) for box, _, own in parts]
+        stitch = replace(stitches[0], others=tuple(stitches[1:]))
+        return io.NodeOutput(nchw_to_image(crop), mask[:, 0], sampling_mask[:, 0], stitch)
 
 
-def crop_box(hole: Tensor, resolution: int, context: float, grow: int) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a crop around all holes of a batch (B, H, W), grown.
+def grown(spans: Spans, pixels: int, lengths: tuple[int, int]) -> Spans:
+    return tuple((max(start - pixels, 0), min(end + pixels, n)) for (start, end), n in zip(spans, lengths, strict=True))
 
-    Square, which is what models know best, unless the holes are longer than the photo's short side.
-    """
-    lengths = hole.shape[1:]
-    found = [hole.any(dim=axis).any(dim=0).nonzero()[:, 0] for axis in (2, 1)]
-    spans = [(max(int(at[0]) - grow, 0), min(int(at[-1]) + 1 + grow, n)) for at, n in zip(found, lengths, strict=True)]
-    longest = max(end - start for start, end in spans)
-    side = min(max(resolution, round(context * longest)), max(min(lengths), round(LEAST_CONTEXT * longest)))
-    crops = [min(side, n) for n in lengths]
-    starts = [
-        min(max((start + end - crop) // 2, 0), n - crop)
-        for (start, end), crop, n in zip(spans, crops, lengths, strict=True)
-    ]
-    return *starts, *crops
+
+def cut(x: Tensor, box: Box) -> Tensor:
+    """The crop of (B, H, W, ...)."""
+    top, left, h, w = box
+    return x[:, top : top + h, left : left + w]
+
+
+def split(
+    hole: Tensor, box: Box, grow: int, fill_holes: bool, resolution: int, context: float
+) -> list[tuple[Box, Tensor, Tensor]]:
+    """Crops for holes (B, H, W) bool that lie in `box`: all that is hole in each, and what the crop is for."""
+    whole = torch.zeros_like(hole)
+    cut(whole, box).copy_(refine(cut(hole, box), grow, fill_holes))
+    crops = find_crops(whole.any(dim=0).cpu().numpy(), resolution, context)
+    parts = []
+    for box, own in crops:
+        hole = cut(whole, box)
+        parts.append((box, hole, hole & cut(torch.from_numpy(own)[None], box).to(hole.device)))
+    return parts
+
+
+def make_crop(image: Tensor, hole: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """IMAGE (B, H, W, C), hole (B, H, W) bool -> image (B, 3, h, w) with an empty hole and binary mask (B, 1, h, w), brought to
+    `size` and then padded to whole latent cells."""
+    crop, mask = inpaint_inputs(image, hole)
+    if size != tuple(crop.shape[-2:]):
+        crop, mask = resize_known(crop, mask, size), reduce_mask(mask, size, "area")
+        crop = fill_hole(crop, mask, 0.5)
+    padding = (0, -size[1] % CELL, 0, -size[0] % CELL)
+    return tuple(F.pad(x, padding, mode="replicate") for x in (crop, mask))
 
 
 def refine(hole: Tensor, grow: int, fill_holes: bool) -> Tensor:

@@ -8,9 +8,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import sockets
+from .checks import checked
 from .distance import distance_to
 from .prepare import CELL, Stitch
-from .tensors import broadcast, image_to_nchw
+from .tensors import broadcast, image_to_nchw, require_finite
 
 
 class ASUKA_InpaintStitch(io.ComfyNode):
@@ -38,29 +39,45 @@ class ASUKA_InpaintStitch(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, stitch: Stitch, image: Tensor, feather: int = 0) -> io.NodeOutput:
-        top, left, h, w = stitch.box
         size = tuple(-(-side // CELL) * CELL for side in stitch.size)
         crop = image_to_nchw(image)
         if tuple(crop.shape[-2:]) != size:
             raise ValueError(
                 f"the crop is {crop.shape[-1]}x{crop.shape[-2]} but Inpaint Prepare made {size[1]}x{size[0]}; connect the image decoded from it, before any resizing"
             )
-        crop = crop[:, :, : stitch.size[0], : stitch.size[1]]
-        if stitch.size != (h, w):
-            crop = F.interpolate(crop.float(), (h, w), mode="bicubic", antialias=True).clamp(0, 1)
+        require_finite("crop", crop)
+        parts = (stitch, *stitch.others)
+        if len(crop) % len(parts):
+            raise ValueError(
+                f"there are {len(crop)} crops but Inpaint Prepare made {len(parts)} of every photo; connect all images decoded from them, in their order"
+            )
         photo = image_to_nchw(stitch.image).movedim(1, -1)
-        photo, crop = broadcast("photo", photo, "crop", crop.to(photo).movedim(1, -1))
-        hole, photo = broadcast("mask", stitch.hole.unsqueeze(-1), "photo", photo)
+        crops = crop.movedim(1, -1).chunk(len(parts))
+        photo, _ = broadcast("photo", photo, "crop", crops[0])
+        _, photo = broadcast("mask", stitch.hole, "photo", photo)
         result = photo.clone(memory_format=torch.contiguous_format)
-        part = result[:, top : top + h, left : left + w]
-        part.copy_(torch.where(hole, crop, part))
-        if feather:
-            weight = fade(stitch.hole, feather)
-            rows, columns = room(top, h, photo.shape[1]), room(left, w, photo.shape[2])
-            weight = weight.minimum(torch.minimum(rows[:, None], columns) / (feather + 1)).to(crop).unsqueeze(-1)
-            part.copy_(torch.where(weight > 0, part.lerp(crop, weight), part))
+        for part, crop in zip(parts, crops, strict=True):
+            paste(part, crop, result, feather)
         return io.NodeOutput(result)
+
+
+def paste(stitch: Stitch, crop: Tensor, photo: Tensor, feather: int) -> None:
+    """Puts a crop (B, h, w, 3) at working size into its place in `photo` (B, H, W, 3)."""
+    top, left, h, w = stitch.box
+    crop = crop[:, : stitch.size[0], : stitch.size[1]]
+    if stitch.size != (h, w):
+        enlarged = F.interpolate(crop.movedim(-1, 1).float(), (h, w), mode="bicubic", antialias=True)
+        crop = enlarged.clamp(0, 1).movedim(1, -1)
+    crop = crop.to(photo)
+    part = photo[:, top : top + h, left : left + w]
+    part.copy_(torch.where(stitch.hole.unsqueeze(-1), crop, part))
+    if feather:
+        weight = fade(stitch.hole, feather)
+        rows, columns = room(top, h, photo.shape[1]), room(left, w, photo.shape[2])
+        weight = weight.minimum(torch.minimum(rows[:, None], columns) / (feather + 1)).to(photo).unsqueeze(-1)
+        part.copy_(torch.where(weight > 0, part.lerp(crop.expand_as(part), weight), part))
 
 
 def fade(hole: Tensor, feather: int) -> Tensor:

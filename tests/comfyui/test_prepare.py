@@ -196,3 +196,33 @@ def test_crop_is_square_unless_the_hole_is_too_long(prepare, height, width, hole
     mask[:, top : top + hole[0], left : left + hole[1]] = 1
     stitch = prepare.execute(torch.rand(1, height, width, 3), mask, 256, 2.5).args[3]
     assert stitch.box[2:] == crop
+
+
+def test_mask_of_a_256th_all_over_is_empty(prepare):
+    """As ComfyUI's Load Image gives it for some opaque pictures."""
+    image, faint = photo(64, 64), torch.full((1, 64, 64), 1 / 256)
+    for threshold in (0.0, 0.5):
+        with pytest.raises(ValueError, match="the mask is empty, so there is nothing to inpaint"):
+            prepare.execute(image, faint, 64, 1.0, threshold=threshold)
+    faint[:, 20:30, 20:30] = 1
+    stitch = prepare.execute(image, faint, 64, 1.0, threshold=0.0).args[3]
+    assert int(stitch.hole.sum()) == 10 * 10
+    with pytest.raises(ValueError, match="Load Image gives an empty 64x64 mask"):
+        prepare.execute(photo(80, 64), torch.full((1, 64, 64), 1 / 256), 64, 1.0)
+
+
+def test_mask_that_leaves_nothing_known_is_warned_of(prepare, caplog):
+    """A frame, as around a padded photo: its inside is enclosed."""
+    frame = np.ones((64, 64), bool)
+    frame[8:-8, 8:-8] = False
+    prepare.execute(photo(64, 64), mask_of(frame), 64, 1.0)
+    assert "no known pixel" not in caplog.text
+    prepare.execute(photo(64, 64), mask_of(frame), 64, 1.0, fill_holes=True)
+    assert "the mask leaves no known pixel" in caplog.text
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64, 1), (1, 1, 64, 64), (64, 64)])
+def test_masks_of_other_shapes(prepare, shape):
+    hole = ellipse(64, 64)
+    expected, found = (prepare.execute(photo(64, 64), mask, 64, 1.0).args for mask in (mask_of(hole), mask_of(hole).reshape(shape)))  # fmt: skip
+    assert all(torch.equal(a, b) for a, b in zip(expected[:3], found[:3], strict=True))
