@@ -62,6 +62,10 @@ class Graph:
         self.nodes.append(node)
         return node
 
+    def move_last_before(self, node: Node) -> None:
+        """For a node on which an earlier one depends: every node keeps its number, which scripts go by."""
+        self.nodes.insert(self.nodes.index(node), self.nodes.pop())
+
     def note(self, text: str) -> None:
         """Adds a note in Markdown, left of the first column. Notes count from 100, so that adding one renumbers nothing."""
         number = 100 + sum(other.kind == "MarkdownNote" for other in self.nodes)

@@ -127,7 +127,7 @@ for, and put back at the photo's own. It costs what the hole costs. The prior re
 2. Run.
 
 **context** sets how much of the surroundings the model sees. The crop is never smaller than **resolution** where the photo \
-allows: here 256 pixels around a hole of 71. **grow** takes in soft edges that the mask misses. The crop is shown in the middle, with the hole in grey."""
+allows: here 256 pixels around a hole of 71. Holes far apart get crops of their own (**separate_crops**). **grow** takes in soft edges that the mask misses. The crop is shown in the middle, with the hole in grey."""
 
 OUTPAINT = """## Outpainting
 
@@ -194,7 +194,8 @@ python convert.py FOLDER ../../models/asuka/asuka-flux-fill.safetensors
 
 If the conversion reports that it stored the empty prompt, delete the two text encoder nodes: they are not needed then.
 
-**strength** 0.5, guidance 30 and 50 steps are the authors' settings."""
+**strength** 0.5, guidance 30, 50 steps and the shift of *ModelSamplingFlux*, which follows from the size of the crop, are the authors' \
+settings."""
 
 MAE_PREVIEW = """## What the MAE expects in the hole
 

@@ -67,7 +67,7 @@ def remove_object(g: Graph) -> None:
     read_me(g, notes.REMOVE_OBJECT, "asuka_rocket.webp", MINIATURE_BASE, MINIATURE)
     photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
     checkpoint, asuka = miniature(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, separate_crops=True)
     decoded = inpaint(g, 1, checkpoint, asuka, prepared)
     save(g, 4, prepared, decoded)
 
@@ -86,7 +86,7 @@ def asuka_and_plain_sd(g: Graph) -> None:
     read_me(g, notes.COMPARE, "asuka_rocket.webp", MINIATURE_BASE, MINIATURE)
     photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
     checkpoint, asuka = miniature(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, separate_crops=True)
     prior = g.node("ASUKA_MAEPriorEncode", 1, mae=asuka[0], image=prepared[0], mask=prepared[1])
     empty = g.node(
         "ASUKA_AlignConditioning", 2, "Strength 0: the empty prompt", alignment=asuka[1], prior=prior[0], strength=0.0
@@ -106,7 +106,7 @@ def prior_from_another_image(g: Graph) -> None:
     read_me(g, notes.PRIOR_IMAGE, "asuka_coins.webp", MINIATURE_BASE, MINIATURE)
     photo = g.node("LoadImage", 0, PAINTED, image="asuka_coins.webp")
     checkpoint, asuka = miniature(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, separate_crops=True)
     sheet = g.node("EmptyImage", 1, "Blank sheet", width=256, height=256, color=0x3C3C3C)
     decoded = inpaint(g, 2, checkpoint, asuka, prepared, prior_image=sheet[0])
     save(g, 5, prepared, decoded)
@@ -143,7 +143,9 @@ def high_resolution(g: Graph) -> None:
     read_me(g, notes.HIGH_RESOLUTION, "asuka_galaxies.webp", MINIATURE_BASE, MINIATURE)
     photo = g.node("LoadImage", 0, PAINTED, image="asuka_galaxies.webp")
     checkpoint, asuka = miniature(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, grow=4)
+    prepared = g.node(
+        "ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, grow=4, separate_crops=True
+    )
     g.node("PreviewImage", 1, "What the model sees", images=prepared[0])
     decoded = inpaint(g, 2, checkpoint, asuka, prepared)
     save(g, 5, prepared, decoded)
@@ -166,7 +168,7 @@ def decoder_only(g: Graph) -> None:
     asuka = g.node("ASUKA_Load", 0, "Load ASUKA: the decoder alone", [ASYMMETRIC], file=ASYMMETRIC["name"])
     positive = g.node("CLIPTextEncode", 1, "What belongs in the hole", text="background", clip=checkpoint[1])
     negative = g.node("CLIPTextEncode", 1, "What does not", text="", clip=checkpoint[1])
-    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1])
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], separate_crops=True)
     conditioned = g.node(
         "InpaintModelConditioning",
         2,
@@ -197,7 +199,7 @@ def flux_fill(g: Graph) -> None:
     )
     empty = g.node("CLIPTextEncode", 1, "Empty prompt", text="", clip=clip[0])
     asuka = g.node("ASUKA_Load", 0, None, [ASUKA_FLUX], file=ASUKA_FLUX["name"])
-    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=1024)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=1024, separate_crops=True)
     aligned = align(g, 2, asuka, prepared, strength=0.5, base=empty[0])
     guided = g.node("FluxGuidance", 2, conditioning=aligned[0], guidance=30.0)
     conditioned = g.node(
@@ -207,11 +209,17 @@ def flux_fill(g: Graph) -> None:
         negative=aligned[1],
         vae=vae[0],
         pixels=prepared[0],
-        mask=prepared[2],
+        mask=prepared[1],
+        noise_mask=False,
     )
     sampled = sample(g, 3, unet, conditioned, steps=50, scheduler="simple")
     decoded = decode(g, 4, asuka, sampled, prepared)
     save(g, 5, prepared, decoded)
+    size = g.node("GetImageSize", 1, image=prepared[0])
+    g.move_last_before(sampled)
+    shift = {"model": unet[0], "width": size[0], "height": size[1]}
+    sampled.inputs["model"] = g.node("ModelSamplingFlux", 2, "The release's shift for this size", **shift)[0]
+    g.move_last_before(sampled)
 
 
 def mae_preview(g: Graph) -> None:
@@ -227,7 +235,7 @@ def prior_from_spl(g: Graph) -> None:
     photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
     checkpoint, asuka = miniature(g, 0)
     spl = g.node("ASUKA_Load", 0, "Load ASUKA: SPL", [MINIATURE_SPL], file=MINIATURE_SPL["name"])
-    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, separate_crops=True)
     filled = g.node("ASUKA_InpaintSPL", 1, spl=spl[3], image=prepared[0], mask=prepared[1])
     g.node("PreviewImage", 1, "What SPL makes of it", images=filled[0])
     decoded = inpaint(g, 2, checkpoint, asuka, prepared, prior_image=filled[0])
@@ -253,7 +261,7 @@ def remove_by_text(g: Graph) -> None:
     )
     cleaned = g.node("ASUKA_CleanMask", 2, mask=found[0])
     g.node("MaskPreview", 2, "What will go", mask=cleaned[0])
-    prepared = g.node("ASUKA_InpaintPrepare", 3, image=photo[0], mask=cleaned[0])
+    prepared = g.node("ASUKA_InpaintPrepare", 3, image=photo[0], mask=cleaned[0], separate_crops=True)
     decoded = inpaint(g, 3, checkpoint, asuka, prepared)
     save(g, 6, prepared, decoded)
 
@@ -300,7 +308,7 @@ def asuka_inpaint(object_info: dict) -> Blueprint:
         ["asuka", "inpaint", "object removal", "remove object", "erase"],
     )
     checkpoint, asuka = miniature(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 0, resolution=256)
+    prepared = g.node("ASUKA_InpaintPrepare", 0, resolution=256, separate_crops=True)
     aligned = align(g, 1, asuka, prepared)
     sampled = sample(g, 2, checkpoint, condition(g, 2, aligned, checkpoint[2], prepared))
     decoded = decode(g, 3, asuka, sampled, prepared)

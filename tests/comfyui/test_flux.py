@@ -154,6 +154,37 @@ def test_content_under_the_hole_changes_no_bit_of_the_result(server, flux):
     assert np.array_equal(*results)
 
 
+@pytest.mark.parametrize(("side", "shift"), [(512, 0.63), (768, 0.85), (1024, 1.15)])
+def test_schedule_is_the_releases(extension, flux, side, shift):
+    """The published code's formulas: mu grows linearly from 0.5 at 256 tokens to 1.15 at 4096, and shifts even steps."""
+    import comfy.samplers
+    import comfy.sd
+    import comfy_extras.nodes_model_advanced
+
+    node = flux[flux["12"]["inputs"]["model"][0]]
+    assert node["class_type"] == "ModelSamplingFlux"
+    size = flux[node["inputs"]["width"][0]]
+    assert (size["class_type"], size["inputs"]["image"]) == ("GetImageSize", ["7", 0])
+    tokens, steps = (side // 16) ** 2, 50
+    mu = 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)
+    assert mu == pytest.approx(shift, abs=0.01)
+    times = np.linspace(1, 0, steps + 1)[:-1]
+    expected = [*(np.exp(mu) / (np.exp(mu) + (1 / times - 1))), 0.0]
+    model = comfy.sd.load_diffusion_model_state_dict(flux_fill())
+    shifts = (node["inputs"]["max_shift"], node["inputs"]["base_shift"])
+    patched = comfy_extras.nodes_model_advanced.ModelSamplingFlux().patch(model, *shifts, side, side)[0]
+    sampling = patched.get_model_object("model_sampling")
+    found = comfy.samplers.calculate_sigmas(sampling, flux["12"]["inputs"]["scheduler"], steps)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_nothing_known_is_put_back_while_sampling(flux):
+    """And the model sees the mask to the pixel, as in the published code."""
+    conditioning = flux["11"]["inputs"]
+    assert conditioning["noise_mask"] is False
+    assert conditioning["mask"] == ["7", 1]
+
+
 def test_strength_interpolates_tokens_and_pooled_vector(server, flux):
     """ComfyUI's own averaging of the two conditionings, pooled vectors included, gives the same picture."""
     flux = with_base(flux)
