@@ -149,11 +149,11 @@ def train(recipe: MAERecipe) -> MAE:
     torch.manual_seed(recipe.run.seed)
     mae = start_from(recipe.init, recipe.model) if recipe.init else random_mae(recipe.model or VIT_L)
 
-    def photos(family: str | None, folders: tuple[str, ...]) -> Photos:
+    def photos(family: str | None, data: DataConfig) -> Photos:
         holes = HoleSampler(replace(recipe.masks, family=family), mae.config.grid, recipe.holes)
-        return Photos(replace(recipe.data, folders=folders), recipe.run.seed, holes)
+        return Photos(data, recipe.run.seed, holes)
 
-    by_family = {name: photos(name, recipe.validation or recipe.data.folders) for name in FAMILIES}
+    by_family = {name: photos(name, recipe.data.of(recipe.validation)) for name in FAMILIES}
     examples = [held_out(dataset, 3) for dataset in by_family.values()]
     examples = {key: torch.cat([batch[key] for batch in examples]) for key in ("image", "mask")}
 
@@ -167,7 +167,7 @@ def train(recipe: MAERecipe) -> MAE:
         checkpoints.save(folder / "mae.safetensors", {"mae": trained})
 
     validation = by_family if recipe.validation else {}
-    dataset = photos(None, recipe.data.folders)
+    dataset = photos(None, recipe.data)
     return fit(recipe.run, MAEObjective(mae), dataset, sample, validation, export, recipe)
 
 

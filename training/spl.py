@@ -131,7 +131,7 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
     teacher = Teacher(recipe.teacher) if recipe.teacher else None
     generator = build_generator(recipe, teacher)
     holes, data = Holes(recipe.masks), replace(recipe.data, size=recipe.data.size * (2 if teacher else 1))
-    held_out_photos = Photos(replace(data, folders=recipe.validation or data.folders), 1, holes)
+    held_out_photos = Photos(data.of(recipe.validation), 1, holes)
     examples = held_out(held_out_photos, 8)
 
     def sample(trained: nn.ModuleDict, path: Path) -> None:

@@ -47,6 +47,15 @@ def stems(config: DataConfig) -> list[str]:
     return [Path(source.name(i)).stem for i in range(len(source))]
 
 
+def test_validation_is_on_the_photos_that_training_leaves_out(folder):
+    """Of the same folder; where no share is kept, the folder itself is another one."""
+    data = DataConfig((str(folder),), held_out=SHARE)
+    assert set(stems(data.of((str(folder),)))) == held_out_stems(folder)
+    assert data.of(()) == data
+    other = replace(data, folders=("other",), held_out=0.0)
+    assert other.of((str(folder),)) == replace(other, folders=(str(folder),))
+
+
 def test_train_and_held_out_are_parts_of_the_whole(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("ASUKA_CACHE", str(tmp_path / "cache"))
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -39,6 +39,13 @@ class DataConfig:
 
     def __post_init__(self):
         selects(self.held_out, self.split)
+
+    def of(self, validation: tuple[str, ...]) -> "DataConfig":
+        """The same views of photos for validation: those that `held_out` keeps, where it keeps any. Without a folder, of
+        these photos, as examples."""
+        if not validation:
+            return self
+        return replace(self, folders=validation, split="held_out" if self.held_out else "train")
 
 
 def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
