@@ -3,8 +3,9 @@
 python -m training.decoder training/configs/miniature/decoder.yaml
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from .latents import CELL
 from .ldm_names import vae_to_ldm
 from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig, Mixture
+from .perceptual import LitePerceptual
 from .pictures import save_rows
 from .sd import SCALE, LatentDiffusion
 from .texture import random_directions, texture_distance
@@ -71,6 +73,7 @@ class DecoderRecipe:
     sampled: Sampled | None = None  # latents whose hole the U-Net has filled, beside the photos' own
     unconditional_share: float = 0.1  # of images decoded without any known pixel; 0.5 would keep text-to-image
     perceptual_weight: float = 1.0  # of LPIPS; 0: not loaded
+    perceptual_network: Literal["vgg16", "efficientnet-lite1"] = "vgg16"  # the latter's weights come as a package
     adversarial_weight: float = 0.8  # of the patch-GAN, times the adaptive weight; 0: none
     adversarial_start: int = 0  # step; the published config's 50,001 would never come
     adversary: AdversaryConfig = ASYMMETRIC_VQGAN
@@ -90,14 +93,7 @@ class DecoderObjective(Objective):
         if recipe.adversarial_weight:
             self.trained["discriminator"] = PatchDiscriminator(norm=recipe.adversary.norm)
         if recipe.perceptual_weight:
-            from lpips import LPIPS  # needs VGG weights, which the miniature does without
-
-            try:
-                self.perceptual = LPIPS(net="vgg", verbose=False).requires_grad_(False)
-            except OSError as error:
-                raise OSError(
-                    f"LPIPS's VGG-16 is missing and could not be downloaded ({error}); put {VGG} into {torch.hub.get_dir()}/checkpoints, or set perceptual_weight to 0"
-                ) from error
+            self.perceptual = load_perceptual(recipe.perceptual_network).requires_grad_(False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         image = batch["image"]
@@ -147,6 +143,21 @@ class DecoderObjective(Objective):
         if adversary.r1_weight:
             terms = terms + adversary.r1_weight * gradient_penalty(discriminator, real)
         return batch["adversarial"].float().mean() * terms
+
+
+def load_perceptual(network: str) -> nn.Module:
+    """LPIPS's distance of images in [-1, 1], over VGG-16 as published or over what can be had as a package. Raises OSError
+    for weights that are missing."""
+    if network == "efficientnet-lite1":
+        return LitePerceptual()
+    from lpips import LPIPS  # needs VGG weights, which the miniature does without
+
+    try:
+        return LPIPS(net="vgg", verbose=False)
+    except OSError as error:
+        raise OSError(
+            f"LPIPS's VGG-16 is missing and could not be downloaded ({error}); put {VGG} into {torch.hub.get_dir()}/checkpoints, or set perceptual_weight to 0"
+        ) from error
 
 
 def start_from(init: str, model: DecoderConfig | None, base: LatentDiffusion) -> HarmonizingDecoder:
@@ -245,8 +256,7 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
     if recipe.init and decoder.config.post_quant_conv:
         decoder.post_quant_conv.requires_grad_(False)  # the VAE's own, like its encoder
     dataset = Photos(recipe.data, recipe.run.seed, Corruption(recipe))
-    data = replace(recipe.data, folders=recipe.validation or recipe.data.folders)
-    held_out_photos = Photos(data, recipe.run.seed, Corruption(recipe))
+    held_out_photos = Photos(recipe.data.of(recipe.validation), recipe.run.seed, Corruption(recipe))
     examples = held_out(held_out_photos, 8)
 
     def sample(trained: nn.ModuleDict, path: Path) -> None:

