@@ -22,7 +22,7 @@ from ..claim import claim
 from ..commit import commit
 from ..config import ConfigError
 from .comfyui import ComfyUIConfig
-from .compare import compare, fid_difference, read_images
+from .compare import Difference, compare, differences, fid_difference, read_images
 from .features import FeatureCache
 from .graphs import Diffusion
 from .hashes import sha256
@@ -68,10 +68,13 @@ class Benchmark:
     seeds: int = 1
     seed: int = 20231204
     pictures: int = 50  # shown in the report, evenly over the pairs
+    ours: str | None = None  # a method whose paired differences from all others are in the report
 
     def __post_init__(self):
         if len({method.name for method in self.methods}) < len(self.methods):
             raise ConfigError("methods: two have the same name; results are told apart by it")
+        if self.ours and self.ours not in (names := [method.name for method in self.methods]):
+            raise ConfigError(f"ours is {self.ours!r}, expected one of {', '.join(names)}")
 
 
 def pick(recipe: Benchmark, names: Sequence[str]) -> Benchmark:
@@ -79,7 +82,9 @@ def pick(recipe: Benchmark, names: Sequence[str]) -> Benchmark:
     known = [method.name for method in recipe.methods]
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(f"no method {unknown[0]!r}, only {', '.join(known)}")
-    return replace(recipe, methods=tuple(method for method in recipe.methods if not names or method.name in names))
+    methods = tuple(method for method in recipe.methods if not names or method.name in names)
+    ours = recipe.ours if any(method.name == recipe.ours for method in methods) else None
+    return replace(recipe, methods=methods, ours=ours)
 
 
 def run(recipe: Benchmark) -> dict:
@@ -101,7 +106,9 @@ def run(recipe: Benchmark) -> dict:
     results = without_nan(summarize(methods, images, sets, recipe, networks))
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (out / "images.jsonl").write_text("".join(dumps(image) + "\n" for image in images))
-    write_report(out, results, images, spread(pairs, recipe.pictures))
+    others = [name for name in methods if name != recipe.ours] if recipe.ours else []
+    found = {other: differ(recipe.ours, other, results, images, pairs, networks, out) for other in others}
+    write_report(out, results, images, spread(pairs, recipe.pictures), found)
     return results
 
 
@@ -269,18 +276,29 @@ def compare_methods(recipe: Benchmark, a: str, b: str) -> str:
         if name not in known:
             raise ConfigError(f"no method {name!r} in {out}, only {', '.join(known)}")
     networks = load_networks(replace(recipe, lpips=False, clip=False), out)
-    fid = None
+    pairs, results = open_pairs(recipe.pairs), json.loads((out / "results.json").read_text())
     if networks.features:
-        pairs, results = open_pairs(recipe.pairs), json.loads((out / "results.json").read_text())
         require_run(out, results, images, pairs.names, networks.features.network.name)
-        counts = {name: results["methods"][name]["seeds"] for name in (a, b)}
+    return compare(a, b, differ(a, b, results, images, pairs, networks, out))
+
+
+def differ(
+    a: str, b: str, results: dict, images: list[dict], pairs: Sequence[Pair], networks: Networks, out: Path
+) -> dict[str, Difference]:
+    """The paired differences of two methods; of the FID, too, if there is one."""
+    fid = None
+    if networks.features and len(pairs) > 1:
         fakes = [
-            np.stack([set_features(name, seed, pairs, networks.features, out) for seed in range(counts[name])])
+            np.stack(
+                [
+                    set_features(name, seed, pairs, networks.features, out)
+                    for seed in range(results["methods"][name]["seeds"])
+                ]
+            )
             for name in (a, b)
         ]
-        if len(pairs) > 1:
-            fid = fid_difference(*fakes, networks.features(pair.image for pair in pairs))
-    return compare(images, a, b, fid)
+        fid = fid_difference(*fakes, networks.features(pair.image for pair in pairs))
+    return differences(images, a, b, fid)
 
 
 def require_run(out: Path, results: dict, images: list[dict], names: Sequence[str], features: str) -> None:

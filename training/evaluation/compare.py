@@ -25,24 +25,27 @@ def paired(images: list[dict], metric: str, *methods: str) -> list[np.ndarray]:
     return list(values[:, np.isfinite(values).all(0)])
 
 
-def compare(images: list[dict], a: str, b: str, fid: tuple[float, float, float] | None = None) -> str:
-    """A Markdown table of A - B, with the FIDs' difference and its interval if given.
+Difference = tuple[float, float, float]  # mean, and the ends of its 95 % interval
+
+
+def differences(images: list[dict], a: str, b: str, fid: Difference | None = None) -> dict[str, Difference]:
+    """A - B by every metric that both have, the FIDs' first if given.
 
     Intervals of U-IDS and P-IDS are for the SVMs as they are: those are not trained again.
     """
-    lines = [f"| {a} - {b} | mean | 95 % interval | better |", "|---|---|---|---|"]
+    values = {metric: paired(images, metric, a, b) for metric in METRICS}
+    found = {metric: paired_bootstrap(*both) for metric, both in values.items() if len(both[0])}
+    return {"fid": fid, **found} if fid else found
 
-    def add(label: str, mean: float, low: float, high: float, more: bool) -> None:
+
+def compare(a: str, b: str, found: dict[str, Difference]) -> str:
+    """A Markdown table of `differences`, a metric a row, with the better one of the two."""
+    lines = [f"| {a} - {b} | mean | 95 % interval | better |", "|---|---|---|---|"]
+    for metric, (mean, low, high) in found.items():
+        unit, more = METRICS.get(metric, ("", False))
+        label = LABELS.get(metric, metric.replace("_", " ")) + (f" ({unit})" if unit else "")
         better = "either" if low <= 0 <= high else a if (mean > 0) == more else b
         lines.append(f"| {label} | {mean:+.4g} | {low:+.4g} to {high:+.4g} | {better} |")
-
-    if fid:
-        add("FID", *fid, more=False)
-    for metric, (unit, more) in METRICS.items():
-        values = paired(images, metric, a, b)
-        if len(values[0]):
-            label = LABELS.get(metric, metric.replace("_", " "))
-            add(f"{label} ({unit})" if unit else label, *paired_bootstrap(*values), more=more)
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..metrics import paired_bootstrap
-from .compare import paired
+from .compare import Difference, paired
 from .exhibits import error_map, masked, outline_point, sheet, zoom
 from .pairs import Pair, read_picture, spread
 from .paper import COLUMNS, PAPER
@@ -21,9 +21,11 @@ PAGE = Path(__file__).with_name("page.html")
 EXAMPLES = 4  # photos on the sheet
 
 
-def write_report(out: Path, results: dict, images: list[dict], shown: Sequence[Pair]) -> None:
-    """Writes results.md, plots/, index.html and examples.jpg."""
-    markdown = table(results)
+def write_report(
+    out: Path, results: dict, images: list[dict], shown: Sequence[Pair], found: dict[str, dict[str, Difference]]
+) -> None:
+    """Writes results.md, plots/, index.html and examples.jpg. `found`: how `ours` differs from the other methods."""
+    markdown = table(results) + (f"\n{difference_table(results['recipe']['ours'], found)}" if found else "")
     (out / "results.md").write_text(markdown, encoding="utf-8")
     plots = write_plots(out / "plots", results, images)
     sections = [exhibit(out, pair, list(results["methods"])) for pair in shown]
@@ -59,6 +61,16 @@ def table(results: dict) -> str:
         other = "" if results["recipe"]["pairs"]["misato"] else "; other photos and another model than here"
         lines += ["", f"In brackets the paper's numbers: MISATO at 512 pixels, SD-1.5{other}."]
     return "\n".join(lines + ["", *remarks(results)]).rstrip() + "\n"
+
+
+def difference_table(ours: str, found: dict[str, dict[str, Difference]]) -> str:
+    """The paired differences of `ours` from every other method as Markdown, with their 95 % intervals."""
+    columns = [metric for metric in ("fid", *METRICS) if any(metric in values for values in found.values())]
+    lines = [f"| {ours} - | {' | '.join(map(label, columns))} |", "|---|" + "---|" * len(columns)]
+    for other, values in found.items():
+        cells = ["{:+.3g} ({:+.3g} to {:+.3g})".format(*values[m]) if m in values else "-" for m in columns]
+        lines.append(f"| {other} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def fids(method: dict) -> list[float]:
@@ -101,7 +113,7 @@ def cell(value: float | None, paper: float | None) -> str:
 
 
 def html_table(markdown: str) -> str:
-    """The lines and the one table that `table` writes."""
+    """The lines and tables of results.md, as one."""
     rows = []
     for line in markdown.splitlines():
         if line.startswith("|---"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from finished import command
 
-from training.evaluation.compare import compare, fid_difference, read_images
+from training.evaluation.compare import compare, differences, fid_difference, read_images
 from training.evaluation.distributions import frechet_distance
 
 
@@ -49,9 +49,30 @@ def test_differences_are_paired(tmp_path):
         for x in common
     ]
     (tmp_path / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = compare(read_images(tmp_path), "a", "b")
+    text = compare("a", "b", differences(read_images(tmp_path), "a", "b"))
     name, mean, interval, better = text.splitlines()[2].strip("| ").split(" | ")
     low, high = map(float, interval.split(" to "))
     assert (name, better) == ("PSNR (dB)", "a")
     assert 0.4 < low < float(mean) < high < 0.6
     assert "grad" not in text  # never both
+
+
+def test_the_report_tells_how_ours_differs_from_the_others(bench, monkeypatch, capsys):
+    bench.config |= {"ours": "off by 2", "features": "random-vgg16"}
+    command(bench, monkeypatch)
+    lines = (bench.out / "results.md").read_text().splitlines()
+    (head,) = (i for i, line in enumerate(lines) if line.startswith("| off by 2 - |"))
+    names, cells = (line.strip("| ").split(" | ") for line in (lines[head], lines[head + 2]))
+    assert cells[0] == "off by 8"
+    mean, low, high = map(float, re.split(r" \(| to |\)", cells[names.index("hole PSNR")])[:3])
+    expected = 20 * np.log10(8 / 2)
+    assert mean == pytest.approx(expected, abs=0.06)
+    assert low <= mean <= high
+    assert cells[names.index("FID")].startswith("-")
+    assert "off by 2 -" in (bench.out / "index.html").read_text()
+    command(bench, monkeypatch, "--only", "off by 8")
+    assert "off by 2 -" not in (bench.out / "results.md").read_text()
+    bench.config["ours"] = "off by 3"
+    with pytest.raises(SystemExit):
+        command(bench, monkeypatch)
+    assert "ours is 'off by 3', expected one of off by 8, off by 2" in capsys.readouterr().err
