@@ -4,7 +4,9 @@ With a Gaussian much narrower than a latent cell, and full strength, every estim
 the latent comes out as the target, by whatever way the model and the sampler lead there.
 """
 
+import gc
 import sys
+import weakref
 
 import pytest
 import torch
@@ -178,6 +180,31 @@ def test_images_of_a_batch_are_independent(models, vae, images, latent):
     torch.testing.assert_close(estimate(priors, 4), torch.cat(single * 2), **close)
     torch.testing.assert_close(estimate(priors[:1], 3), single[0].repeat(3, 1, 1, 1), **close)
     assert not torch.allclose(*single)
+
+
+def test_costs_one_encode_of_the_vae(models, vae, images, latent):
+    """And none while sampling."""
+    encodes = []
+    handle = vae.first_stage_model.taesd_encoder.register_forward_hook(lambda *_: encodes.append(1))
+    guided = guide(models["eps"], vae, images, detail=1.0)
+    sample(guided, latent)
+    handle.remove()
+    assert len(encodes) == 1
+
+
+def test_nothing_stays_with_the_plain_model(models, vae, images, latent):
+    """Neither a hook nor, after the guided model, the target."""
+    model, before = models["eps"], sample(models["eps"], latent)
+    guided = guide(model, vae, images, detail=1.0)
+    (hook,) = guided.model_options["sampler_post_cfg_function"]
+    kept = [cell.cell_contents for cell in hook.__closure__ if isinstance(cell.cell_contents, Tensor)]
+    assert {x.device.type for x in kept} == {"cpu"}
+    targets = [weakref.ref(x) for x in kept]
+    sample(guided, latent)
+    del guided, hook, kept
+    gc.collect()
+    assert [target() for target in targets] == [None, None]
+    assert torch.equal(sample(model, latent), before)
 
 
 def test_seam_of_the_prior_image_is_closed(models, vae, images, latent):
