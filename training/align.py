@@ -17,11 +17,11 @@ from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 from asuka_modules.mae import MAE
 
 from .config import ConfigError, main
-from .data import held_out
+from .data import preview_batch
 from .frozen import load_frozen
 from .latents import Encoded, LatentsConfig, build_latents, views
 from .loop import Objective, RunConfig, fit
-from .pictures import save_rows
+from .pictures import save_rows, sheet_title
 from .precision import has_bf16, run_device
 from .sd import LatentDiffusion, add_noise, noise_loss
 
@@ -148,23 +148,27 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
         base.unet.enable_gradient_checkpointing()
     objective = AlignObjective(alignment, mae, base, recipe)
     dataset = Encoded(latents[0], NoiseSampler(recipe), recipe.run.seed)
-    held_out_samples = Encoded(latents[-1], NoiseSampler(recipe, substitute=False), recipe.run.seed)
-    examples = held_out(held_out_samples, 8)
+    preview = Encoded(latents[-1], NoiseSampler(recipe, substitute=False), recipe.run.seed)
+    examples = preview_batch(preview, 8)
 
     def sample(trained: Alignment, path: Path) -> None:
         batch = {key: value.to(device) for key, value in examples.items()}
         image, mask = batch["image"], batch["mask"]
         expected = mae.reconstruct(mae.decoder_stream(image, mask))
-        rows = [image * (1 - mask) + mask / 2, F.interpolate(expected, image.shape[-2:])]
-        for context in (base.empty_context.expand(len(image), -1, -1), objective.context(batch)):
+        rows = {"hole in grey": image * (1 - mask) + mask / 2, "MAE": F.interpolate(expected, image.shape[-2:])}
+        contexts = {
+            "empty prompt": base.empty_context.expand(len(image), -1, -1),
+            "MAE prior": objective.context(batch),
+        }
+        for name, context in contexts.items():
             latent = base.sample(batch["noise"], batch["cells"], batch["masked_latent"], context)
-            rows.append(base.decode(latent))
-        save_rows(path, [*rows, image])
+            rows[name] = base.decode(latent)
+        save_rows(path, sheet_title(recipe.validation), rows | {"original": image})
 
     def export(trained: Alignment, folder: Path) -> None:
         checkpoints.save(folder / "alignment.safetensors", {"alignment": trained})
 
-    validation = {"loss": held_out_samples} if recipe.validation else {}
+    validation = {"loss": preview} if recipe.validation else {}
     return fit(recipe.run, objective, dataset, sample, validation, export, recipe)
 
 

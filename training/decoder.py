@@ -29,7 +29,7 @@ from .adversary import (
     patch_mean,
 )
 from .config import ConfigError, main, require_same
-from .data import DataConfig, Photos, held_out, unpack
+from .data import DataConfig, Photos, preview_batch, unpack
 from .frozen import load_frozen, load_vae
 from .latent_sample import Sampled, SampledCrops
 from .latents import CELL
@@ -37,7 +37,7 @@ from .ldm_names import vae_to_ldm
 from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig, Mixture
 from .perceptual import LitePerceptual
-from .pictures import save_rows
+from .pictures import save_rows, sheet_title
 from .sd import SCALE, LatentDiffusion
 from .texture import random_directions, texture_distance
 
@@ -256,21 +256,25 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
     if recipe.init and decoder.config.post_quant_conv:
         decoder.post_quant_conv.requires_grad_(False)  # the VAE's own, like its encoder
     dataset = Photos(recipe.data, recipe.run.seed, Corruption(recipe))
-    held_out_photos = Photos(recipe.data.of(recipe.validation), recipe.run.seed, Corruption(recipe))
-    examples = held_out(held_out_photos, 8)
+    preview = Photos(recipe.data.of(recipe.validation), recipe.run.seed, Corruption(recipe))
+    examples = preview_batch(preview, 8)
 
     def sample(trained: nn.ModuleDict, path: Path) -> None:
         device = next(trained.parameters()).device
         image, mask, corrupted = (examples[key].to(device) for key in ("image", "mask", "corrupted"))
         latent = base.to(device).encode(corrupted)
         stock, harmonized = base.decode(latent), trained["decoder"](latent / SCALE, image, mask)
-        rows = [image * (1 - mask) + x * mask for x in (stock, harmonized)]
-        save_rows(path, [corrupted, *rows, harmonized, image])
+        pasted = {
+            f"{name} in the hole": image * (1 - mask) + decoded * mask
+            for name, decoded in (("stock decode", stock), ("harmonizing decode", harmonized))
+        }
+        rows = {"to be decoded": corrupted, **pasted, "harmonizing decode": harmonized, "original": image}
+        save_rows(path, sheet_title(recipe.validation), rows)
 
     def export(trained: nn.ModuleDict, folder: Path) -> None:
         checkpoints.save(folder / "decoder.safetensors", {"decoder": trained["decoder"]})
 
-    validation = {"loss": held_out_photos} if recipe.validation else {}
+    validation = {"loss": preview} if recipe.validation else {}
     objective = DecoderObjective(decoder, base, recipe)
     return fit(recipe.run, objective, dataset, sample, validation, export, recipe)["decoder"]
 

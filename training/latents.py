@@ -83,7 +83,8 @@ def build_latents(
 
 
 class Encoded(Dataset):
-    """The encoded views together with their pixels; index beyond the cache wraps around."""
+    """The encoded views together with their pixels. An index beyond the cache wraps around: there are no others, so what is
+    drawn from far beyond, as `preview_batch` does, is what a run of that cache trains on."""
 
     def __init__(
         self, config: LatentsConfig, extend: Callable[[dict[str, Tensor], np.random.Generator, int], None], seed: int

@@ -19,10 +19,10 @@ from asuka_modules.masking import hidden_patches
 
 from .config import ConfigError, main, require_same
 from .convert import PICKLES, read_pickle
-from .data import DataConfig, Photos, held_out
+from .data import DataConfig, Photos, preview_batch
 from .loop import Objective, RunConfig, fit
 from .masks import FAMILIES, MaskConfig, Mixture, top_up
-from .pictures import save_rows
+from .pictures import save_rows, sheet_title
 
 
 @dataclass(frozen=True)
@@ -154,14 +154,20 @@ def train(recipe: MAERecipe) -> MAE:
         return Photos(data, recipe.run.seed, holes)
 
     by_family = {name: photos(name, recipe.data.of(recipe.validation)) for name in FAMILIES}
-    examples = [held_out(dataset, 3) for dataset in by_family.values()]
+    examples = [preview_batch(dataset, 3) for dataset in by_family.values()]
     examples = {key: torch.cat([batch[key] for batch in examples]) for key in ("image", "mask")}
 
     def sample(trained: MAE, path: Path) -> None:
         device = trained.mask_token.device
         image, mask = examples["image"].to(device), examples["mask"].to(device)
         picture = trained.reconstruct(trained.decoder_stream(image, mask))
-        save_rows(path, [image * (1 - mask) + mask / 2, picture, image * (1 - mask) + picture * mask, image])
+        rows = {
+            "hole in grey": image * (1 - mask) + mask / 2,
+            "MAE": picture,
+            "MAE in the hole": image * (1 - mask) + picture * mask,
+            "original": image,
+        }
+        save_rows(path, sheet_title(recipe.validation), rows)
 
     def export(trained: MAE, folder: Path) -> None:
         checkpoints.save(folder / "mae.safetensors", {"mae": trained})

@@ -1,11 +1,13 @@
 """Sample grids: pictures where people would rather look than read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+LINE = 16  # pixels of a line of text
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
@@ -13,12 +15,23 @@ def to_uint8(image: Tensor) -> np.ndarray:
     return (image.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def save_rows(path: Path, rows: Sequence[Tensor], gap: int = 4) -> None:
-    """Saves batches (B, 3, H, W) of one size as the rows of one picture."""
-    cells = [[to_uint8(image) for image in row] for row in rows]
-    h, w = cells[0][0].shape[:2]
-    canvas = np.full((len(cells) * (h + gap) - gap, len(cells[0]) * (w + gap) - gap, 3), 255, np.uint8)
-    for i, row in enumerate(cells):
+def save_rows(path: Path, title: str, rows: Mapping[str, Tensor], gap: int = 4) -> None:
+    """Saves batches (B, 3, H, W) of one size as the rows of one picture, each below its name, and all below a title."""
+    font = ImageFont.load_default(LINE - 4)
+    cells = [[Image.fromarray(to_uint8(image)) for image in row] for row in rows.values()]
+    w, h = cells[0][0].size
+    width = max(len(cells[0]) * (w + gap) - gap, *(int(font.getlength(text)) + 1 for text in (title, *rows)))
+    canvas = Image.new("RGB", (width, LINE + len(cells) * (LINE + h)), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((0, 0), title, "black", font)
+    for i, (name, row) in enumerate(zip(rows, cells, strict=True)):
+        top = LINE + i * (LINE + h)
+        draw.text((0, top), name, "black", font)
         for j, cell in enumerate(row):
-            canvas[i * (h + gap) : i * (h + gap) + h, j * (w + gap) : j * (w + gap) + w] = cell
-    Image.fromarray(canvas).save(path)
+            canvas.paste(cell, (j * (w + gap), top + LINE))
+    canvas.save(path)
+
+
+def sheet_title(validation: object) -> str:
+    """Which images the sample sheets of a recipe show: those of its `validation`, if it is set."""
+    return "validation images" if validation else "training images, for validation is not set"

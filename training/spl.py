@@ -19,11 +19,11 @@ from asuka_modules.spl import PUBLISHED, SPLConfig, SPLGenerator
 from . import metrics, plain_unet
 from .adversary import judge_fixed
 from .config import ConfigError, main, require_same
-from .data import DataConfig, Photos, held_out
+from .data import DataConfig, Photos, preview_batch
 from .latents import Holes
 from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig
-from .pictures import save_rows
+from .pictures import save_rows, sheet_title
 from .plain_unet import PlainUNet
 from .teacher import Teacher, TeacherConfig
 
@@ -131,15 +131,21 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
     teacher = Teacher(recipe.teacher) if recipe.teacher else None
     generator = build_generator(recipe, teacher)
     holes, data = Holes(recipe.masks), replace(recipe.data, size=recipe.data.size * (2 if teacher else 1))
-    held_out_photos = Photos(data.of(recipe.validation), 1, holes)
-    examples = held_out(held_out_photos, 8)
+    preview = Photos(data.of(recipe.validation), 1, holes)
+    examples = preview_batch(preview, 8)
 
     def sample(trained: nn.ModuleDict, path: Path) -> None:
         device = next(trained.parameters()).device
         image, mask = (examples[key].to(device) for key in ("image", "mask"))
         image = shrink(image, mask)
         filled, _ = trained["generator"](image, mask)
-        save_rows(path, [fill_hole(image, mask, 0.5), filled, torch.where(mask > 0.5, filled, image), image])
+        rows = {
+            "hole in grey": fill_hole(image, mask, 0.5),
+            "SPL": filled,
+            "SPL in the hole": torch.where(mask > 0.5, filled, image),
+            "original": image,
+        }
+        save_rows(path, sheet_title(recipe.validation), rows)
 
     def export(trained: nn.ModuleDict, folder: Path) -> None:
         if recipe.unet_width:
@@ -147,7 +153,7 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
         else:
             checkpoints.save(folder / "spl.safetensors", {"spl": trained["generator"]})
 
-    validation = {"loss": held_out_photos} if recipe.validation else {}
+    validation = {"loss": preview} if recipe.validation else {}
     objective = SPLObjective(generator, teacher, recipe)
     dataset = Photos(data, recipe.run.seed, holes)
     return fit(recipe.run, objective, dataset, sample, validation, export, recipe)["generator"]

@@ -10,7 +10,7 @@ from diffusers import AutoencoderTiny
 from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
 from torch import Tensor, nn
 
-from ..data import DataConfig, Photos, held_out
+from ..data import DataConfig, Photos, preview_batch
 from ..loop import Objective, RunConfig, fit
 from ..pictures import save_rows
 
@@ -130,10 +130,11 @@ def train_autoencoder(stage: AutoencoderStage, start: AutoencoderTiny | None = N
         init_as_colour_codec(autoencoder)
 
     dataset = Photos(stage.data, stage.run.seed, add_noise)
-    examples = held_out(dataset, 8)["image"]
+    examples = preview_batch(dataset, 8)["image"]
 
     def sample(trained: AutoencoderTiny, path: Path) -> None:
         device = next(trained.parameters()).device
-        save_rows(path, [examples, decode(trained, encode(trained, examples.to(device))).cpu()])
+        decoded = decode(trained, encode(trained, examples.to(device))).cpu()
+        save_rows(path, "training images", {"original": examples, "decoded": decoded})
 
     return fit(stage.run, AutoencoderObjective(autoencoder, stage), dataset, sample)

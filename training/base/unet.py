@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..cache import Cached
-from ..data import held_out
+from ..data import preview_batch
 from ..loop import Objective, RunConfig, fit
 from ..pictures import save_rows
 from ..sd import LatentDiffusion, add_noise, noise_loss, noise_schedule
@@ -134,17 +134,17 @@ def train_unet(
     if start is None:
         init_as_noise_copier(model.unet)
     dataset = LatentCrops(latents, stage)
-    examples = held_out(dataset, 8)
+    examples = preview_batch(dataset, 8)
 
     def sample(trained: DescribedUNet, path: Path) -> None:
         device = next(trained.parameters()).device
         batch = {k: v.to(device) for k, v in examples.items()}
         base = LatentDiffusion(trained.unet, autoencoder, trained.description.empty_context).to(device)
-        rows = [base.decode(batch["masked_latent"])]
-        for empty in (True, False):
+        rows = {"masked latent": base.decode(batch["masked_latent"])}
+        for name, empty in (("empty context", True), ("description", False)):
             context = trained.description(batch["colours"], torch.full_like(batch["empty"], empty))
             latent = base.sample(batch["noise"], batch["mask"], batch["masked_latent"], context)
-            rows.append(base.decode(torch.where(batch["mask"] > 0.5, latent, batch["latent"])))
-        save_rows(path, [*rows, base.decode(batch["latent"])])
+            rows[name] = base.decode(torch.where(batch["mask"] > 0.5, latent, batch["latent"]))
+        save_rows(path, "training images", rows | {"original, decoded": base.decode(batch["latent"])})
 
     return fit(stage.run, UNetObjective(model, stage), dataset, sample)

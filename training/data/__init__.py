@@ -2,7 +2,7 @@
 
 from .decoding import decode_photo, problem, read_bytes, read_photo
 from .files import SUFFIXES, files_below, find_photos
-from .photos import DataConfig, Photos, held_out, random_view, unpack
+from .photos import DataConfig, Photos, preview_batch, random_view, unpack
 from .sources import Source, open_source
 from .split import Split, is_held_out, selects
 from .twins import Twins, key_of, write_shard
@@ -17,10 +17,10 @@ __all__ = [
     "decode_photo",
     "files_below",
     "find_photos",
-    "held_out",
     "is_held_out",
     "key_of",
     "open_source",
+    "preview_batch",
     "problem",
     "random_view",
     "read_bytes",

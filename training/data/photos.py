@@ -145,6 +145,8 @@ def unpack(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.float().div_(255) if value.dtype == torch.uint8 else value for key, value in batch.items()}
 
 
-def held_out(dataset: Dataset, count: int) -> dict[str, Tensor]:
-    """A fixed batch of samples that training never draws, unpacked: indices far beyond any run's."""
+def preview_batch(dataset: Dataset, count: int) -> dict[str, Tensor]:
+    """A fixed batch of samples to look at, unpacked, from indices far beyond any run's: with a dataset of training photos these
+    are photos that training sees, cut in another way, and with encoded ones the very views that it sees.
+    """
     return unpack(torch.utils.data.default_collate([dataset[2**40 + i] for i in range(count)]))
