@@ -18,8 +18,9 @@ import skimage.transform
 from PIL import Image
 
 import training.masks.mixture
-from training.config import ConfigError
+from training.config import ConfigError, read
 from training.evaluation.coco import Foregrounds
+from training.mae import MAERecipe
 from training.masks import IRREGULAR, MaskConfig, Mixture, decode_runs, patch_ratio, top_up
 from training.masks.coco import CocoInstances
 from training.masks.objects import MaskFolder
@@ -62,6 +63,21 @@ def test_masks_are_binary_and_a_function_of_the_seed(name):
     assert set(np.unique(first)) <= {0, 1}
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("config, mean, kept, of_kept", [("mae-paper", 0.73, 0.24, 0.48), ("mae", 0.41, 0.83, 0.37)])
+def test_what_is_told_of_the_masks_that_deviate_from_the_paper(config, mean, kept, of_kept):
+    """The README's table; the paper's are Co-Mod's."""
+    masks = read(MAERecipe, Path(__file__).parents[2] / "training" / "configs" / "sd15" / f"{config}.yaml").masks
+    *lama, name = masks.irregular
+    assert lama == ["thick-256", "medium-256", "thin-256"]
+    assert name == ("comod" if config == "mae-paper" else "mat-256")
+    rng = np.random.default_rng(1)
+    drawn = [IRREGULAR[name](rng, 256) for _ in range(800)]
+    fitting = [mask for mask in drawn if patch_ratio(mask) <= masks.max_patch_ratio]
+    assert np.mean(drawn) == pytest.approx(mean, abs=0.025)
+    assert len(fitting) / len(drawn) == pytest.approx(kept, abs=0.05)
+    assert np.mean(fitting) == pytest.approx(of_kept, abs=0.03)
 
 
 def test_mixture_respects_the_patch_ratio(masks):

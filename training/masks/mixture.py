@@ -35,6 +35,8 @@ class MaskConfig:
     objects: str | None = None  # folder of object masks, or COCO's instance annotations (.json)
     ready: str | None = None  # folder of whole masks, or a text file that lists them; replaces the mixture
     family: Literal["object", "irregular", "regular"] | None = None  # draw from this part of the mixture alone
+    # Deviates from the paper, which has Co-Mod's masks ("comod") where this has MAT's, of the same generator with fewer strokes:
+    # 24 % of Co-Mod's hide no more than `max_patch_ratio`, 83 % of MAT's. configs/sd15/mae-paper.yaml has the paper's.
     irregular: tuple[str, ...] = ("thick-256", "medium-256", "thin-256", "mat-256")
     min_patch_ratio: float = 0.1
     max_patch_ratio: float = 0.75  # so that a top-up to exactly 75 % always exists and never uncovers a hole
@@ -84,7 +86,7 @@ class Mixture:
         )
 
     def kind(self, rng: np.random.Generator) -> Callable[[np.random.Generator], np.ndarray]:
-        """What draws one of the kinds of masks, with the paper's shares; LaMa's and Co-Mod's are equally likely."""
+        """What draws one of the kinds of masks, with the paper's shares; LaMa's and Co-Mod's (or MAT's) are equally likely."""
         size, family = (
             self.config.size,
             self.config.family or FAMILIES[np.searchsorted(SHARES, rng.random(), side="right")],
