@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..asuka_modules import seams
 from ..asuka_modules.guidance import guide
 from ..asuka_modules.masking import reduce_mask
+from .checks import checked
 from .diffusion import image_latent
 from .tensors import broadcast, image_to_nchw, inpaint_inputs, nchw_to_image, require_finite
 from .window import Window
@@ -72,9 +74,10 @@ class ASUKA_MAEPriorGuidance(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
-        model,
+        model: ModelPatcher,
         vae,
         image: Tensor,
         mask: Tensor,
