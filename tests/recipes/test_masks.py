@@ -401,6 +401,29 @@ def test_contact_sheet(masks, tmp_path):
     assert sheet.std() > 20
 
 
+def test_contact_sheet_comes_with_a_report_of_the_masks(masks, faulty, tmp_path):
+    """Of a folder with every kind of odd file, and of a COCO file."""
+    shutil.copy(masks / "0.png", faulty / "5.tif.png")
+    Image.open(masks / "0.png").save(faulty / "6.tif")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), "uint8")).save(faulty / "7.jpg")
+    command = [sys.executable, "-m", "training.masks", "--preview", str(tmp_path / "masks.png"), "--objects"]
+    result = subprocess.run(
+        [*command, faulty], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert result.stdout == "8 masks, 4 of them not usable\n"
+    for problem in (
+        "1.png: not a readable",
+        "2.png: black all over",
+        "4.png: more than 89 million",
+        r"7.jpg: .* colors; expected",
+    ):
+        assert re.search(problem, result.stderr)
+    coco = write_coco(tmp_path / "coco.json", {**GOOD, "segmentation": None}, GOOD, GOOD)
+    result = subprocess.run([*command, coco], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert result.stdout == "2 instances\n"
+    assert "1 of 3 annotations skipped: 1 with no segmentation (such as id 7)" in result.stderr
+
+
 def test_unknown_generators_are_named():
     with pytest.raises(ValueError, match=r"masks.irregular: no thick-265, only thin-256, "):
         MaskConfig(objects="a", irregular=("thick-265", "mat-256"))

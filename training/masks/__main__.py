@@ -1,14 +1,18 @@
 """Look at the training masks: python -m training.masks --objects MASKS --preview masks.png"""
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from ..config import ConfigError
 from . import IRREGULAR, MaskConfig, Mixture
+from .coco import CocoInstances
+from .objects import MaskFolder
 from .regular import complement_rectangle, rectangle
 
 COLUMNS, CELL, GAP, CAPTION = 12, 128, 6, 190
@@ -29,6 +33,15 @@ def contact_sheet(rows: dict[str, list[np.ndarray]]) -> np.ndarray:
     return sheet
 
 
+def report(shapes: MaskFolder | CocoInstances) -> str:
+    """How many masks there are; those that cannot be used are named as they are read."""
+    if isinstance(shapes, CocoInstances):
+        return f"{len(shapes)} instances"
+    for i in tqdm(range(len(shapes.masks)), unit="mask"):
+        shapes.masks.read(i)
+    return f"{len(shapes.masks)} masks, {len(shapes.masks.unusable)} of them not usable"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.masks", description="Draw a contact sheet of the training masks."
@@ -46,6 +59,7 @@ def main() -> None:
     if arguments.objects:
         try:
             mixture = Mixture(MaskConfig(objects=arguments.objects))
+            sys.stdout.write(report(mixture.objects.shapes) + "\n")
         except (ConfigError, OSError) as error:
             parser.error(str(error))
         rows |= {
