@@ -67,6 +67,8 @@ class ASUKA_Load(io.ComfyNode):
     def validate_inputs(cls, file: str | None) -> bool | str:
         if file is None:  # linked: known, and asked for again, only when it runs
             return True
+        if not isinstance(file, str):
+            return f"file is {file!r:.40}, expected the name of a file in models/asuka; choose one"
         if folder_paths.get_full_path(FOLDER, file) is None:
             folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
             found = f"there are no weights in {folders}" if file == NONE_FOUND else f"{file} is not in {folders}"
@@ -81,8 +83,11 @@ class ASUKA_Load(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, file: str) -> io.NodeOutput:
+        found = cls.validate_inputs(file)
+        if found is not True:
+            raise ValueError(found)
         mm = comfy.model_management
-        parts = checkpoints.load(folder_paths.get_full_path_or_raise(FOLDER, file))
+        parts = checkpoints.load(folder_paths.get_full_path(FOLDER, file))
         devices = dict.fromkeys(checkpoints.PARTS, (mm.get_torch_device(), mm.unet_offload_device()))
         devices["decoder"] = devices["spl"] = mm.vae_device(), mm.vae_offload_device()
         networks = {name: Network(part, *devices[name]) for name, part in parts.items()}

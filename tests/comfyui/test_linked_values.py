@@ -14,6 +14,14 @@ DEMO = ROOT / "demo"
 NAN, INF = float("nan"), float("inf")
 
 
+@pytest.fixture
+def weights(extension, monkeypatch) -> None:
+    """The folder that Load ASUKA lists."""
+    import folder_paths
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "asuka", ([str(DEMO)], {".safetensors"}))
+
+
 @pytest.fixture(scope="module")
 def given(extension) -> dict[str, object]:
     """Something valid of every kind that is no number, picture or mask."""
@@ -26,9 +34,9 @@ def given(extension) -> dict[str, object]:
         DEMO / "asuka-miniature-spl.safetensors"
     )
     networks = {f"ASUKA_{n.upper()}": nodes.networks.Network(part, cpu, cpu) for n, part in parts.items()}
-    model = comfy.sd.load_checkpoint_guess_config(
-        str(DEMO / "asuka-miniature-base.safetensors"), output_vae=False, output_clip=False
-    )[0]
+    model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(
+        str(DEMO / "asuka-miniature-base.safetensors"), output_clip=False
+    )
     conditioning = [[torch.zeros(1, 77, model.model.model_config.unet_config["context_dim"]), {}]]
     hole = torch.zeros(1, 64, 64)
     hole[:, 20:40, 10:30] = 1
@@ -36,7 +44,13 @@ def given(extension) -> dict[str, object]:
     latent = {"samples": torch.randn(1, 4, 8, 8)}
     trajectory = nodes.ddim_invert.ASUKA_DDIMInvert.execute(model, conditioning, latent, 4, 0.5, "next level").args[1]
     prior = torch.randn(1, 256, 512)
-    kinds = {"MODEL": model, "CONDITIONING": conditioning, "ASUKA_STITCH": stitch, "ASUKA_TRAJECTORY": trajectory}
+    kinds = {
+        "MODEL": model,
+        "VAE": vae,
+        "CONDITIONING": conditioning,
+        "ASUKA_STITCH": stitch,
+        "ASUKA_TRAJECTORY": trajectory,
+    }
     return kinds | {"LATENT": latent, "ASUKA_PRIOR": prior} | networks
 
 
@@ -144,7 +158,7 @@ def fuzz(node, rng: np.random.Generator, given: dict, spoil: bool) -> None:
             assert torch.isfinite(output).all()
 
 
-NODES = ["InpaintPrepare", "InpaintStitch", "MAEPriorEncode", "AlignConditioning", "HarmonizingVAEDecode", "CleanMask", "DiffEditMask", "DDIMInvert", "DiffEditDecode", "InpaintSPL", "RePaint"]  # fmt: skip
+NODES = ["Load", "MAEPriorGuidance", "InpaintPrepare", "InpaintStitch", "MAEPriorEncode", "AlignConditioning", "HarmonizingVAEDecode", "CleanMask", "DiffEditMask", "DDIMInvert", "DiffEditDecode", "InpaintSPL", "RePaint"]  # fmt: skip
 
 
 def every_node(extension) -> dict[str, type]:
@@ -159,7 +173,7 @@ def test_every_node_checks_what_it_is_given(extension):
 
 @pytest.mark.parametrize("name", NODES)
 @torch.inference_mode()
-def test_fuzzed_calls(extension, given, name):
+def test_fuzzed_calls(extension, given, weights, name):
     """Whatever comes, it is taken or told of by the node itself: no internal message, and no number that is none."""
     node, rng = every_node(extension)[name], np.random.default_rng(20)
     for i in range(16):
