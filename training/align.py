@@ -77,8 +77,8 @@ class AlignObjective(Objective):
         )
         reconstructed = batch["reconstructed"]
         values = {
-            "loss_predicted": (loss * ~reconstructed).sum() / (~reconstructed).sum(),  # NaN where all are
-            "substituted": reconstructed.float().mean(),
+            "loss_predicted": loss.masked_fill(reconstructed, torch.nan),
+            "substituted": reconstructed.float(),
         }
         return loss.mean(), {key: value.detach() for key, value in values.items()}
 
@@ -169,7 +169,7 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
         checkpoints.save(folder / "alignment.safetensors", {"alignment": trained})
 
     validation = {"loss": preview} if recipe.validation else {}
-    return fit(recipe.run, objective, dataset, sample, validation, export, recipe)
+    return fit(recipe.run, objective, dataset, sample=sample, validation=validation, export=export, recipe=recipe)
 
 
 if __name__ == "__main__":

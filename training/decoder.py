@@ -276,7 +276,9 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
 
     validation = {"loss": preview} if recipe.validation else {}
     objective = DecoderObjective(decoder, base, recipe)
-    return fit(recipe.run, objective, dataset, sample, validation, export, recipe)["decoder"]
+    return fit(recipe.run, objective, dataset, sample=sample, validation=validation, export=export, recipe=recipe)[
+        "decoder"
+    ]
 
 
 if __name__ == "__main__":

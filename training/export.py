@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 
 from asuka_modules import checkpoints
+from asuka_modules.atomic import atomic_write
 
 from .card import card, describe, read_run
 from .commit import commit
+from .config import ConfigError
 
 TYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
@@ -22,7 +24,7 @@ def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str
     variant and, where its file still lies in the run's folder, its run: photos, masks, steps, commit and all other settings,
     as JSON.
 
-    Raises CheckpointError for a file without its part.
+    Raises CheckpointError for a file without its part, ConfigError for a run whose run.json is damaged.
     """
     networks = {name: checkpoints.load_part(path, name).build(dtype=torch.float32) for name, path in parts.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -30,8 +32,10 @@ def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str
     info = {**info, "variants": variants, "commit": commit()}
     runs = {name: read_run(path) for name, path in parts.items()}
     trained = {f"{name} training": json.dumps(run) for name, run in runs.items() if run}
+    text = card(out.stem, parts, info)
     checkpoints.save(out, networks, info | trained, dtype)
-    out.with_suffix(".md").write_text(card(out.stem, parts, info), encoding="utf-8")
+    with atomic_write(out.with_suffix(".md")) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -53,7 +57,7 @@ def main() -> None:
         parser.error(f"--info {malformed[0]}; expected KEY=VALUE")
     try:
         export(parts, arguments.out, TYPES[arguments.dtype], dict(item.split("=", 1) for item in arguments.info))
-    except (checkpoints.CheckpointError, FileNotFoundError) as error:
+    except (checkpoints.CheckpointError, ConfigError, OSError) as error:
         parser.error(str(error))
 
 

@@ -1,121 +1,188 @@
-"""What a run tells while it runs: a progress bar, log.csv, and TensorBoard where it is installed."""
+"""What a run shows while it runs: a progress bar, log.csv, and TensorBoard and Weights & Biases where they are wanted."""
 
-import csv
 import importlib.util
-import json
 import math
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
+from accelerate import PartialState
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
+from accelerate.utils import gather_object
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from asuka_modules.atomic import atomic_write
-
 from .commit import commit
+from .config import ConfigError
 from .precision import run_device
+from .run_folder import RUN_NOTE, read_note, write_json
+from .tables import Row, append_row, read_rows, write_rows
 
-RUN_NOTE = "run.json"  # in a run's folder: its settings, recipe, hardware and commit
+LOG, VALIDATION = "log.csv", "validation.csv"
+SETTLED, MEASURED = 10, 100  # steps of a run from and to which its speed is measured for the forecast
+
+
+class Measured:
+    """Named values since the last row of the log: a number or one for each image, NaN where there is none."""
+
+    def __init__(self, values: Mapping[str, list[float]] = {}):
+        self.values = {key: [torch.tensor(numbers)] for key, numbers in values.items()}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        for key, value in values.items():
+            self.values.setdefault(key, []).append(value.detach().float().flatten())
+
+    def numbers(self) -> dict[str, list[float]]:
+        """This process's."""
+        return {key: [number for value in values for number in value.tolist()] for key, values in self.values.items()}
+
+    def gather(self) -> dict[str, list[float]]:
+        """Those of all processes, of which the main process alone keeps them. Every process has to call this."""
+        gathered: dict[str, list[float]] = {}
+        for part in gather_object([self.numbers()]):
+            for key, numbers in part.items():
+                gathered.setdefault(key, []).extend(numbers)
+        kept = gathered if PartialState().is_main_process else {}
+        self.values = {key: [torch.tensor(numbers)] for key, numbers in kept.items()}
+        return gathered
+
+    def means(self) -> dict[str, float]:
+        """Of those that are not NaN, and NaN where all are; begins anew. Every process has to call this."""
+        gathered = self.gather()
+        self.values = {}
+        return {
+            key: mean([number for number in numbers if not math.isnan(number)]) for key, numbers in gathered.items()
+        }
 
 
 class Log:
-    """One row every `log_every` steps; rows written after the checkpoint that a run resumes from are dropped.
+    """The main process's view of a run that goes on from step `start`.
 
-    `run` is the run's RunConfig, and its recipe, written to run.json beside the log, with hardware and commit, for the
-    model card.
+    `noted` is the run's RunConfig, and its recipe, written to run.json beside the log, with hardware and commit, for the
+    model card. `tables` are the rows of log.csv and validation.csv up to `start`, which replace what the files hold now.
     """
 
-    def __init__(self, out: Path, run: dict, processes: int, start: int):
-        self.path, self.steps, self.batch_size = out / "log.csv", run["steps"], run["batch_size"]
-        self.every = run["log_every"]
-        if start < self.steps or not (out / RUN_NOTE).exists():  # a finished run keeps what it was computed on
-            noted = {**run, "hardware": hardware(processes), "commit": commit()}
-            with atomic_write(out / RUN_NOTE) as partial:
-                partial.write_text(json.dumps(noted, indent=2) + "\n")
-        self.validations = out / "validation.csv"
-        for path in (self.path, self.validations):
-            trim(path, start)
-        self.board = None
-        if importlib.util.find_spec("tensorboard"):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(out / "tensorboard", purge_step=start + 1)
+    def __init__(self, out: Path, noted: dict, processes: int, start: int, tables: dict[str, list[Row]] | None = None):
+        self.out, self.steps, self.batch_size, self.start = out, noted["steps"], noted["batch_size"], start
+        if start < self.steps or read_note(out) is None:  # a finished run keeps what it was computed on
+            write_json(out / RUN_NOTE, {**noted, "hardware": hardware(processes), "commit": commit()})
+        self.tables = tables or rows_until(out, start)
+        for name, rows in self.tables.items():
+            write_rows(out / name, rows)
+        self.trackers = open_trackers(out, start, noted)
         self.bar = tqdm(total=self.steps, initial=start, desc=out.name, unit="step", dynamic_ncols=True)
-        self.pending: list[dict[str, Tensor]] = []
-        self.since, self.since_step = time.monotonic(), start
+        self.paused = 0.0  # seconds that the run spent on other things than steps
+        self.since, self.since_step = self.clock(), start
+        self.settled: float | None = None
 
-    def step(self, step: int, values: list[dict[str, Tensor]], grad_norm: Tensor, lr: float) -> None:
-        """Takes the values of one optimizer step's micro-batches, NaN for one that has none."""
-        self.pending += values
+    def clock(self) -> float:
+        """Seconds of steps alone."""
+        return time.monotonic() - self.paused
+
+    @contextmanager
+    def pause(self, doing: str) -> Iterator[None]:
+        """Shows what is done between two steps, and leaves its time out of theirs."""
+        start = time.monotonic()
+        self.bar.set_description(f"{self.out.name}, {doing}")
+        yield
+        self.bar.set_description(self.out.name)
+        self.paused += time.monotonic() - start
+
+    def step(self, step: int) -> None:
+        """Moves the bar, and once the speed is known tells how long the whole run takes."""
         self.bar.update()
-        if step % self.every and step != self.steps:
-            return
-        seconds, done = time.monotonic() - self.since, step - self.since_step
-        means = {k: mean([float(p[k]) for p in self.pending]) for k in self.pending[0]}
+        if step == self.start + SETTLED:
+            self.settled = self.clock()
+        if step == self.start + MEASURED and self.settled is not None:
+            seconds = (self.clock() - self.settled) / (MEASURED - SETTLED)
+            self.bar.write(
+                f"{self.out.name}: {self.batch_size / seconds:.3g} images/s on this machine; all {self.steps} steps take about "
+                f"{duration(seconds * self.steps)}, the {self.steps - step} left {duration(seconds * (self.steps - step))}, "
+                "without sample images, validation and checkpoints"
+            )
+
+    def row(self, step: int, means: dict[str, float], grad_norm: Tensor, lr: float) -> None:
+        """One row of log.csv: means since the last one, NaN for those that have no value."""
+        seconds, done = self.clock() - self.since, step - self.since_step
         row = means | {"grad_norm": float(grad_norm), "lr": lr, "images_per_second": done * self.batch_size / seconds}
         self.bar.set_postfix(
             loss=f"{row['loss']:.4g}", images=f"{row['images_per_second']:.3g}/s", memory=f"{memory() / 2**30:.1f}GiB"
         )
         cells = {key: "" if math.isnan(value) else f"{value:.6g}" for key, value in row.items()}
-        write(self.path, [{"step": step, **cells}])
-        self.scalars(step, row)
-        self.pending = []
-        self.since, self.since_step = time.monotonic(), step
+        append_row(self.out / LOG, self.tables[LOG], {"step": str(step), **cells})
+        self.track(step, row)
+        self.since, self.since_step = self.clock(), step
 
-    def validation(self, step: int, values: dict[str, float]) -> bool:
+    def validation(self, step: int, losses: dict[str, float]) -> bool:
         """Shows validation losses and appends them to validation.csv; whether their mean is the lowest so far."""
-        best = min((sum(row.values()) for row in self.validated()), default=float("inf"))
-        self.bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
-        write(self.validations, [{"step": step, **values}])
-        self.scalars(step, {f"validation/{key}": value for key, value in values.items()})
-        self.since = time.monotonic()
-        return sum(values.values()) < best
+        rows = self.tables[VALIDATION]
+        before = [[float(row[key]) for key in losses if row.get(key)] for row in rows]
+        best = min((sum(row) for row in before if len(row) == len(losses)), default=float("inf"))
+        self.bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in losses.items()))
+        append_row(self.out / VALIDATION, rows, {"step": str(step), **{k: str(v) for k, v in losses.items()}})
+        self.track(step, {f"validation/{key}": value for key, value in losses.items()})
+        return sum(losses.values()) < best
 
-    def validated(self) -> list[dict[str, float]]:
-        if not self.validations.exists():
-            return []
-        with self.validations.open(newline="") as file:
-            return [{k: float(v) for k, v in row.items() if k != "step"} for row in csv.DictReader(file)]
+    def track(self, step: int, values: dict[str, float]) -> None:
+        with self.naming_tensorboard():
+            for tracker in self.trackers:
+                tracker.log({key: value for key, value in values.items() if not math.isnan(value)}, step)
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        for key, value in values.items() if self.board else ():
-            if not math.isnan(value):
-                self.board.add_scalar(key, value, step)
+    def samples(self, step: int, path: Path) -> None:
+        """Shows an image file to the trackers."""
+        image = np.asarray(Image.open(path).convert("RGB"))[None] if self.trackers else None
+        with self.naming_tensorboard():
+            for tracker in self.trackers:
+                layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({"samples": image}, step, **layout)
+
+    @contextmanager
+    def naming_tensorboard(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(f"{self.out / 'tensorboard'}: not written ({error}); free some space") from error
 
     def close(self) -> None:
         self.bar.close()
-        if self.board:
-            self.board.close()
+        with self.naming_tensorboard():
+            for tracker in self.trackers:
+                tracker.finish()
 
 
-def mean(values: list[float]) -> float:
-    """Of those that are not NaN; NaN where all are."""
-    there = [value for value in values if not math.isnan(value)]
-    return sum(there) / len(there) if there else math.nan
+def mean(numbers: list[float]) -> float:
+    return sum(numbers) / len(numbers) if numbers else math.nan
 
 
-def write(path: Path, rows: list[dict]) -> None:
-    """Appends rows to a table, which then begins with their names."""
-    if not rows:
-        return
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        if not file.tell():
-            writer.writeheader()
-        writer.writerows(rows)
+def rows_until(out: Path, start: int) -> dict[str, list[Row]]:
+    """Of the files in a run's folder, the rows up to step `start`; for checkpoints of an older version, without rows."""
+    return {name: [row for row in read_rows(out / name) if int(row["step"]) <= start] for name in (LOG, VALIDATION)}
 
 
-def trim(path: Path, start: int) -> None:
-    """Drops the rows of a table that were written after step `start`."""
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
-        if not rows:
-            return path.unlink()
-        with atomic_write(path) as partial:
-            write(partial, rows)
+def open_trackers(out: Path, start: int, noted: dict) -> list[GeneralTracker]:
+    """TensorBoard's where it is installed, Weights & Biases' where `run.wandb` names a project."""
+    trackers: list[GeneralTracker] = []
+    if importlib.util.find_spec("tensorboard"):
+        trackers.append(TensorBoardTracker("tensorboard", out, purge_step=start + 1))
+    if project := noted.get("wandb"):
+        if not importlib.util.find_spec("wandb"):
+            raise ConfigError(f"run.wandb is {project} but wandb is not installed; pip install wandb, or leave it out")
+        trackers.append(WandBTracker(project, name=out.name, dir=str(out), resume="auto", config=noted))
+    for tracker in trackers:
+        tracker.start()
+    return trackers
+
+
+def duration(seconds: float) -> str:
+    """In hours, minutes or seconds, whichever reads best."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{max(seconds, 1):.0f} s"
 
 
 def hardware(processes: int) -> str:

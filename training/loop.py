@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,14 +19,14 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from asuka_modules.atomic import remove_leftovers
-
 from . import dry_run
-from .checkpoint import Average, Averaged, load_checkpoint, save_checkpoint
+from .checkpoint import Average, Averaged, keep_newest, load_checkpoint, save_checkpoint, set_aside
 from .config import ConfigError
 from .data import unpack
-from .log import RUN_NOTE, Log
+from .log import Log, Measured
 from .precision import has_bf16, run_device
+from .run_folder import BEST, BEST_NOTE, RUN_NOTE, SAMPLES, locked, read_note, require_recipe, write_json
+from .tables import Row
 
 REMEDY = "lower lr, or resume from the last checkpoint"
 
@@ -54,6 +55,7 @@ class RunConfig:
     validate_every: int = 1000
     validation_batches: int = 8
     keep: int = 2  # checkpoints
+    wandb: str | None = None  # project at Weights & Biases to log to as well; needs `pip install wandb`
     dry_run: bool = False  # tell what the run would take, and stop
 
     def __post_init__(self):
@@ -76,7 +78,11 @@ class RunConfig:
 
 
 class Objective(nn.Module):
-    """A recipe's loss: `forward(batch)` -> (loss, {name: value to log}). `trained` is what the recipe produces."""
+    """A recipe's loss: `forward(batch)` -> (loss, {name: value to log}). `trained` is what the recipe produces.
+
+    A value is a number, or (B,) with one for each image, NaN where an image has none. So the log shows the same however a
+    batch is split over micro-batches and processes.
+    """
 
     trained: nn.Module
 
@@ -95,10 +101,118 @@ def lr_at(step: int, run: RunConfig) -> float:
     return run.min_lr + (run.lr - run.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+class Training:
+    """The state of a run: what is trained, its optimizer and average, how far it is, and what the next row of the log is of."""
+
+    def __init__(self, run: RunConfig, objective: Objective):
+        self.run, self.objective = run, objective
+        self.accelerator = Accelerator(
+            mixed_precision=run.precision if has_bf16(run_device()) else "no",
+            gradient_accumulation_steps=run.accumulate,
+            dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
+            step_scheduler_with_optimizer=False,
+        )
+        self.main, processes = self.accelerator.is_main_process, self.accelerator.num_processes
+        if run.batch_size // run.accumulate % processes:
+            raise ConfigError(
+                f"run.batch_size / run.accumulate is {run.batch_size // run.accumulate}, expected a multiple of the {processes} processes"
+            )
+        self.optimizer = torch.optim.AdamW(
+            decayed_or_not(objective.trained, run.weight_decay), lr=run.lr, betas=run.betas
+        )
+        self.average = Average(objective.trained, run.ema) if run.ema else None
+        self.step, self.measured, self.losses = 0, Measured(), []
+        self.tables: dict[str, list[Row]] | None = None  # of the log, as the checkpoint has them
+
+    def resume(self, out: Path, noted: dict) -> None:
+        """Goes on from the newest intact checkpoint of `out`, if there is any.
+
+        Raises ConfigError where it is of another recipe than `noted`, or where all are damaged.
+        """
+        path, state = load_checkpoint(out)
+        if len(set(gather_object([state.get("step", 0)]))) > 1:
+            raise ConfigError(
+                f"{out} holds another checkpoint on other machines; give a folder on a disk that they share"
+            )
+        if path is None:
+            return
+        if (out / RUN_NOTE).exists():  # who removes it wants to go on with another recipe
+            require_recipe(out, read_note(out) or state.get("noted", {}), noted)
+        if self.average and "average" not in state:
+            raise ConfigError(f"{path} was made without run.ema; set it to 0, or choose another run.out")
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        try:
+            self.objective.trained.load_state_dict(state["trained"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:  # torch's for other shapes
+            raise ConfigError(f"{path} is of another network than this recipe's; choose another run.out") from error
+        for group, kept in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(kept)  # the config's, which may have changed
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.step, self.tables = state["step"], state.get("tables")
+        if self.main:
+            self.measured = Measured(state.get("measured", {}))
+            set_aside(out, path)
+            keep_newest(out, self.run.keep)  # a kill may have come before
+
+    def prepare(self, dataset: Dataset) -> DataLoader:
+        """Moves everything to the device of this process; returns the micro-batches that are left."""
+        run, pin = self.run, self.accelerator.device.type == "cuda"  # the next batch travels while the GPU works
+        loader = DataLoader(
+            dataset,
+            batch_size=run.batch_size // run.accumulate,
+            sampler=range(self.step * run.batch_size, run.steps * run.batch_size),
+            num_workers=run.workers,
+            persistent_workers=run.workers > 0,
+            pin_memory=pin,
+        )
+        self.model, self.optimizer, loader = self.accelerator.prepare(self.objective, self.optimizer, loader)
+        for state in self.optimizer.state.values():
+            state["step"] = state["step"].cpu()  # prepare moves it along; on a GPU every step would wait for it
+        self.model.train()
+        return loader
+
+    def advance(self, batch: dict[str, Tensor]) -> bool:
+        """Forward and backward of a micro-batch; whether it was the last of an optimizer step, which then is done."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr_at(self.step, self.run)
+        with self.accelerator.accumulate(self.model):
+            loss, values = self.model(batch)
+            self.losses.append(loss.detach())
+            self.measured.add({"loss": loss, **values})
+            self.accelerator.backward(loss)
+            done = self.accelerator.sync_gradients
+            if done:
+                self.grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.run.max_grad_norm)
+                require_finite(self.losses, self.grad_norm, Path(self.run.out), self.step)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if done:
+            self.losses = []
+            self.step += 1
+            if self.average:
+                self.average.update(self.objective.trained)
+        return done
+
+    def due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.run.steps
+
+    def averaged(self) -> Averaged:
+        return Averaged(self.objective.trained, self.average)
+
+    def state_dict(self, noted: dict, tables: dict[str, list[Row]]) -> dict:
+        """What `resume` takes: of the main process, which alone has the log's tables."""
+        state = {"step": self.step, "trained": self.objective.trained.state_dict(), "noted": noted, "tables": tables}
+        state |= {"optimizer": self.optimizer.state_dict(), "measured": self.measured.numbers()}
+        return state | ({"average": self.average.state_dict()} if self.average else {})
+
+
 def fit(
     run: RunConfig,
     objective: Objective,
     dataset: Dataset,
+    *,
     sample: Callable[[nn.Module, Path], None] | None = None,
     validation: Mapping[str, Dataset] = {},
     export: Callable[[nn.Module, Path], None] | None = None,
@@ -110,93 +224,83 @@ def fit(
     in the end into `run.out`, and into `best` in it whenever the mean loss over `validation`, named sets of samples of
     other photos, is the lowest so far. `recipe` is noted in run.json, which training.export reads. The returned network
     holds the averaged weights if the run keeps any. Raises FloatingPointError at the first loss or gradient that is not
-    finite, OSError where the disk is full; the last checkpoint is untouched by either.
+    finite, OSError where the disk is full; the last checkpoint is untouched by either. Raises ConfigError where another run
+    is at work in `run.out`.
     """
-    accelerator = Accelerator(
-        mixed_precision=run.precision if has_bf16(run_device()) else "no",
-        gradient_accumulation_steps=run.accumulate,
-        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
-        step_scheduler_with_optimizer=False,
-    )
-    if run.batch_size // run.accumulate % accelerator.num_processes:
-        raise ConfigError(
-            f"run.batch_size / run.accumulate is {run.batch_size // run.accumulate}, expected a multiple of the {accelerator.num_processes} processes"
-        )
-    main, out = accelerator.is_main_process, Path(run.out)
-    noted = asdict(run) | ({"recipe": asdict(recipe) | {"run": None}} if recipe else {})
-    if not run.dry_run:
-        require_recipe(out, noted)
-    optimizer = torch.optim.AdamW(decayed_or_not(objective.trained, run.weight_decay), lr=run.lr, betas=run.betas)
-    average = Average(objective.trained, run.ema) if run.ema else None
-    start = 0 if run.dry_run else load_checkpoint(out, objective.trained, optimizer, average)
-    if len(set(gather_object([start]))) > 1:
-        raise ConfigError(f"{out} holds another checkpoint on other machines; give a folder on a disk that they share")
-    loader = DataLoader(
-        dataset,
-        batch_size=run.batch_size // run.accumulate,
-        sampler=range(start * run.batch_size, run.steps * run.batch_size),
-        num_workers=run.workers,
-        persistent_workers=run.workers > 0,
-        pin_memory=accelerator.device.type == "cuda",  # the next batch travels while the GPU works
-    )
-    model, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
-    for state in optimizer.state.values():
-        state["step"] = state["step"].cpu()  # prepare moves it along; on a GPU every step would wait for it
-    model.train()
+    training, out = Training(run, objective), Path(run.out)
     if run.dry_run:
-        tell_dry_run(run, accelerator, model, unpack(next(iter(loader))))
+        loader = training.prepare(dataset)
+        tell_dry_run(training, unpack(next(iter(loader))))
         return objective.trained
-    out.mkdir(parents=True, exist_ok=True)
-    if main:
-        for folder in (out, out / "best"):
-            remove_leftovers(folder)
-    log = Log(out, noted, accelerator.num_processes, start) if main else None
-    step, values = start, []
-    for batch in loader:
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(step, run)
-        with accelerator.accumulate(model):
-            loss, parts = model(unpack(batch))
-            values.append({"loss": loss.detach(), **parts})
-            accelerator.backward(loss)
-            if accelerator.sync_gradients:
-                grad_norm = accelerator.clip_grad_norm_(model.parameters(), run.max_grad_norm)
-                require_finite([part["loss"] for part in values], grad_norm, out, step)
-            optimizer.step()
-            optimizer.zero_grad()
-        if not accelerator.sync_gradients:
-            continue
-        if average:
-            average.update(objective.trained)
-        step += 1
-        measured, values = values, []
-        if not main:
-            continue
-        log.step(step, measured, grad_norm, lr_at(step - 1, run))
-        last = step == run.steps
-        if sample and (step % run.sample_every == 0 or last):
-            path = out / "samples" / f"{step:07d}.png"
-            path.parent.mkdir(exist_ok=True)
-            with Averaged(objective.trained, average) as trained, torch.no_grad():
-                sample(trained, path)
-        if validation and (step % run.validate_every == 0 or last):
-            with Averaged(objective.trained, average) as trained, accelerator.autocast():
-                losses = {
-                    name: validate(run, objective, samples, accelerator.device) for name, samples in validation.items()
-                }
-                if log.validation(step, losses) and export:
-                    (out / "best").mkdir(exist_ok=True)
-                    export(trained, out / "best")
-        if step % run.save_every == 0 or last:  # after all that a run that goes on from here must not repeat
-            save_checkpoint(out, step, objective.trained, optimizer, average, run.keep)
-    if log:
-        log.close()
-    if average:
-        objective.trained.load_state_dict(average.weights)
-    if main and export:
-        export(objective.trained, out)
-    accelerator.wait_for_everyone()
+    noted = json.loads(json.dumps(asdict(run) | ({"recipe": asdict(recipe) | {"run": None}} if recipe else {})))
+    with locked(out) if training.main else nullcontext():
+        training.resume(out, noted)
+        loader = training.prepare(dataset)
+        processes = training.accelerator.num_processes
+        log = Log(out, noted, processes, training.step, training.tables) if training.main else None
+        for batch in loader:
+            if not training.advance(unpack(batch)):
+                continue
+            if log:
+                log.step(training.step)
+            if training.due(run.log_every):
+                means = training.measured.means()
+                if log:
+                    log.row(training.step, means, training.grad_norm, lr_at(training.step - 1, run))
+            if log and sample and training.due(run.sample_every):
+                draw_samples(training, log, sample)
+            if log and validation and training.due(run.validate_every):
+                validate(training, log, validation, export)
+            if training.due(run.save_every):  # after all that a run that goes on from here must not repeat
+                training.measured.gather()
+                if log:
+                    with log.pause("saving a checkpoint"):
+                        save_checkpoint(out, training.state_dict(noted, log.tables), run.keep)
+        if log:
+            log.close()
+        if training.average:
+            objective.trained.load_state_dict(training.average.weights)
+        if log and export:
+            export(objective.trained, out)
+        training.accelerator.wait_for_everyone()
     return objective.trained
+
+
+def draw_samples(training: Training, log: Log, sample: Callable[[nn.Module, Path], None]) -> None:
+    path = log.out / SAMPLES / f"{training.step:07d}.png"
+    path.parent.mkdir(exist_ok=True)
+    with log.pause("drawing samples"), training.averaged() as trained, torch.no_grad():
+        sample(trained, path)
+    log.samples(training.step, path)
+
+
+def validate(
+    training: Training,
+    log: Log,
+    validation: Mapping[str, Dataset],
+    export: Callable[[nn.Module, Path], None] | None,
+) -> None:
+    """Logs the loss on each validation set, and exports the weights into `best` if their mean is the lowest so far."""
+    with log.pause("validating"), training.averaged() as trained, training.accelerator.autocast():
+        losses = {name: validation_loss(training, samples) for name, samples in validation.items()}
+        if log.validation(training.step, losses) and export:
+            best = log.out / BEST
+            best.mkdir(exist_ok=True)
+            write_json(best / BEST_NOTE, {})  # a kill in between leaves weights of an unknown step
+            export(trained, best)
+            write_json(best / BEST_NOTE, {"step": training.step, "validation": losses})
+
+
+@torch.no_grad()
+def validation_loss(training: Training, samples: Dataset) -> float:
+    """Mean loss over the first `run.validation_batches` batches of `samples`, always the same ones."""
+    run, device = training.run, training.accelerator.device
+    size = run.batch_size // run.accumulate
+    loader = DataLoader(samples, size, sampler=range(size * run.validation_batches), num_workers=run.workers)
+    losses = [
+        training.objective(unpack({key: value.to(device) for key, value in batch.items()}))[0] for batch in loader
+    ]
+    return float(torch.stack(losses).mean())
 
 
 def require_finite(losses: list[Tensor], grad_norm: Tensor, out: Path, step: int) -> None:
@@ -209,27 +313,6 @@ def require_finite(losses: list[Tensor], grad_norm: Tensor, out: Path, step: int
     raise FloatingPointError(f"{out}: the gradient is not finite at step {step}; {REMEDY}")
 
 
-def require_recipe(out: Path, noted: dict) -> None:
-    """Raises ConfigError where `out` holds checkpoints of another recipe, or of another batch size or seed, on which it
-    depends what the next sample is. How long, how fast and how it is validated may change under way."""
-    if not any(out.glob("step-*.pt")) or not (out / RUN_NOTE).exists():
-        return
-    runs = json.loads((out / RUN_NOTE).read_text()), json.loads(json.dumps(noted))
-    before, now = (run.get("recipe", {}) | {key: run.get(key) for key in ("batch_size", "seed")} for run in runs)
-    changed = [key for key in now if key in before and key != "validation" and differs(before[key], now[key])]
-    if changed:
-        raise ConfigError(
-            f"{out} holds a run that began with another {', another '.join(changed)}; choose another run.out, or remove {RUN_NOTE} there to go on with this"
-        )
-
-
-def differs(before: object, now: object) -> bool:
-    """Settings that only one of the two knows do not count: a newer version may have more of them."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return any(differs(before[key], now[key]) for key in before.keys() & now.keys())
-    return before != now
-
-
 def decayed_or_not(network: nn.Module, weight_decay: float) -> list[dict]:
     """AdamW's parameter groups, as MAE's: matrices and convolutions decay, biases, norms and single numbers do not."""
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -239,21 +322,14 @@ def decayed_or_not(network: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-@torch.no_grad()
-def validate(run: RunConfig, objective: Objective, samples: Dataset, device: torch.device) -> float:
-    """Mean loss over the first `run.validation_batches` batches of `samples`, always the same ones."""
-    size = run.batch_size // run.accumulate
-    loader = DataLoader(samples, size, sampler=range(size * run.validation_batches), num_workers=run.workers)
-    losses = [objective(unpack({key: value.to(device) for key, value in batch.items()}))[0] for batch in loader]
-    return float(torch.stack(losses).mean())
+def tell_dry_run(training: Training, batch: dict[str, Tensor]) -> None:
+    run, accelerator = training.run, training.accelerator
 
-
-def tell_dry_run(run: RunConfig, accelerator: Accelerator, model: nn.Module, batch: dict[str, Tensor]) -> None:
     def part() -> Tensor:
-        loss, _ = model(batch)
+        loss, _ = training.model(batch)
         accelerator.backward(loss)
         return loss
 
-    text = dry_run.report(model, part, run.batch_size, run.steps, run.accumulate, accelerator.num_processes)
-    if accelerator.is_main_process:
+    text = dry_run.report(training.model, part, run.batch_size, run.steps, run.accumulate, accelerator.num_processes)
+    if training.main:
         sys.stdout.write(text + "\n")

@@ -174,7 +174,9 @@ def train(recipe: MAERecipe) -> MAE:
 
     validation = by_family if recipe.validation else {}
     dataset = photos(None, recipe.data)
-    return fit(recipe.run, MAEObjective(mae), dataset, sample, validation, export, recipe)
+    return fit(
+        recipe.run, MAEObjective(mae), dataset, sample=sample, validation=validation, export=export, recipe=recipe
+    )
 
 
 if __name__ == "__main__":

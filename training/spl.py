@@ -86,7 +86,7 @@ class SPLObjective(Objective):
         filled = filled.float()
         error = (filled - image).abs()
         loss = self.recipe.l1_weight * (error * (1 + 2 * mask)).mean()
-        values = {"l1": error.mean(), "hole_psnr": metrics.hole_psnr(filled, image, mask).mean()}
+        values = {"l1": error.mean(), "hole_psnr": metrics.hole_psnr(filled, image, mask)}
         if self.recipe.adversarial_weight and torch.is_grad_enabled():  # how well it is fooled is no validation
             discriminator = self.trained["discriminator"]
             loss = loss + self.recipe.adversarial_weight * vanilla_loss(judge_fixed(discriminator, filled), True)
@@ -156,7 +156,9 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
     validation = {"loss": preview} if recipe.validation else {}
     objective = SPLObjective(generator, teacher, recipe)
     dataset = Photos(data, recipe.run.seed, holes)
-    return fit(recipe.run, objective, dataset, sample, validation, export, recipe)["generator"]
+    return fit(recipe.run, objective, dataset, sample=sample, validation=validation, export=export, recipe=recipe)[
+        "generator"
+    ]
 
 
 if __name__ == "__main__":

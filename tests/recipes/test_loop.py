@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,13 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from asuka_modules import checkpoints
+from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.atomic import PREFIX
 from training import checkpoint
+from training.card import card
+from training.checkpoint import read_state
 from training.config import ConfigError
 from training.dry_run import CPU_ATTENTION, report
 from training.loop import Objective, RunConfig, fit, lr_at
@@ -307,23 +311,39 @@ def test_dry_run_counts_the_parts_of_a_step(tmp_path, capsys):
         assert expected in text
 
 
+class Uneven(Regression):
+    """Logs a value that only some images have: more of them in one process's half of a batch than in the other's."""
+
+    def forward(self, batch):
+        loss, values = super().forward(batch)
+        return loss, {**values, "some": batch["x"][:, 0].masked_fill(batch["x"][:, 1] > 0, torch.nan)}
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {tests!r}]
 from accelerate import PartialState
-from safetensors.torch import save_file
-from test_loop import Numbers, Regression, config
+from test_loop import Numbers, Recipe, Uneven, config, export_as_alignment
 from training.loop import fit
 out = Path({out!r})
 assert PartialState(cpu=True).num_processes == {processes}
-run = config(out, batch_size=8)
-fit(run, Regression(), Numbers(), export=lambda t, folder: save_file(dict(t.state_dict()), folder / "weights.safetensors"))
+run = config(out, batch_size=8, log_every=2, validate_every=3, validation_batches=1)
+fit(run, Uneven(), Numbers(), validation={{"loss": Numbers()}}, export=export_as_alignment, recipe=Recipe("mae"))
 """
 
 
-def test_two_processes_give_the_weights_of_one(tmp_path):
-    """Both split the same batches of 8; gradients meet through gloo."""
+def export_as_alignment(trained: nn.Module, folder: Path) -> None:
+    """Weights of which the model card can be written."""
+    alignment = Alignment(AlignmentConfig(prior_dim=3, context_dim=1, depth=0))
+    with torch.no_grad():
+        for value in alignment.parameters():
+            value.copy_(trained.weight.mean())
+    checkpoints.save(folder / "alignment.safetensors", {"alignment": alignment})
+
+
+def test_two_processes_give_the_weights_log_and_card_of_one(tmp_path):
+    """Both split the same batches of 8; gradients and what is logged meet through gloo."""
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     for processes in (1, 2):
         out = tmp_path / str(processes)
@@ -332,6 +352,19 @@ def test_two_processes_give_the_weights_of_one(tmp_path):
         script.write_text(SCRIPT.format(**paths, processes=processes))
         launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), str(script)]
         subprocess.run(launch, check=True, capture_output=True, cwd=ROOT, timeout=600, env=environment)
-    one, two = (load_file(tmp_path / n / "weights.safetensors") for n in "12")
-    for key in one:
-        torch.testing.assert_close(two[key], one[key], atol=1e-6, rtol=1e-5)
+    states = [read_state(tmp_path / n / "step-0000006.pt")["trained"] for n in "12"]
+    for key, value in states[0].items():
+        torch.testing.assert_close(states[1][key], value, atol=1e-6, rtol=1e-5)
+    for table in ("log.csv", "validation.csv"):
+        for one, two in zip(*(rows(tmp_path / n / table) for n in "12"), strict=True):
+            values = [{k: float(v) for k, v in row.items() if k != "images_per_second"} for row in (one, two)]
+            assert values[1] == pytest.approx(values[0], rel=1e-4)
+            assert values[0]
+    cards = []
+    for n in "12":
+        hardware = json.loads((tmp_path / n / "run.json").read_text())["hardware"]
+        for folder in (tmp_path / n, tmp_path / n / "best"):
+            text = card("card", {"alignment": folder / "alignment.safetensors"}, {})
+            cards.append([cell for cell in text.split("|") if not re.fullmatch(r" \d\.\d\d ", cell)])  # hours
+            cards[-1] = [cell.replace(hardware, "") for cell in cards[-1]]
+    assert cards[:2] == cards[2:]

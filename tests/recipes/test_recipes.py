@@ -172,7 +172,7 @@ def test_what_the_alignment_lacks_is_told_before_anything_is_encoded(photos, mas
 
 def test_loss_with_predicted_priors_is_the_mean_of_those_there_are(photos, masks, base, tmp_path, monkeypatch):
     """The first step has none, the second no others. Pictures, which take most of a short run, are left out."""
-    monkeypatch.setattr(align, "fit", lambda run, objective, dataset, *_: fit(run, objective, dataset))
+    monkeypatch.setattr(align, "fit", lambda run, objective, dataset, **_: fit(run, objective, dataset))
     checkpoints.save(tmp_path / "mae.safetensors", {"mae": MAE(TINY_MAE)})
     data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(masks), size=64)
     recipe = align.AlignRecipe(

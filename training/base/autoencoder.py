@@ -137,4 +137,4 @@ def train_autoencoder(stage: AutoencoderStage, start: AutoencoderTiny | None = N
         decoded = decode(trained, encode(trained, examples.to(device))).cpu()
         save_rows(path, "training images", {"original": examples, "decoded": decoded})
 
-    return fit(stage.run, AutoencoderObjective(autoencoder, stage), dataset, sample)
+    return fit(stage.run, AutoencoderObjective(autoencoder, stage), dataset, sample=sample)

@@ -147,4 +147,4 @@ def train_unet(
             rows[name] = base.decode(torch.where(batch["mask"] > 0.5, latent, batch["latent"]))
         save_rows(path, "training images", rows | {"original, decoded": base.decode(batch["latent"])})
 
-    return fit(stage.run, UNetObjective(model, stage), dataset, sample)
+    return fit(stage.run, UNetObjective(model, stage), dataset, sample=sample)
