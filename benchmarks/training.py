@@ -16,9 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
 from diffusers import AutoencoderTiny
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
 from asuka_modules.alignment import Alignment, AlignmentConfig
@@ -30,7 +29,7 @@ from training.data import Photos, unpack
 from training.dry_run import GPUS
 from training.frozen import sd15_unet, sd15_vae
 from training.log import Log
-from training.loop import Objective, RunConfig, require_finite
+from training.loop import Objective, RunConfig, Training
 from training.masks import MaskConfig, Mixture
 from training.masks.freeform import FREE_FORM
 from training.masks.lama import LAMA
@@ -46,54 +45,33 @@ WARM_UP, STEPS, ROUNDS = 3, 20, 3
 
 def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str, float]:
     """Of the recipe's loop with data loading and logging, and of its bare step on one batch kept in memory."""
-    accelerator = Accelerator(
-        mixed_precision=run.precision if has_bf16(run_device()) else "no",
-        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
-    )
-    optimizer = torch.optim.AdamW(objective.trained.parameters(), lr=1e-5)
-    loader = DataLoader(
-        dataset,
-        run.batch_size,
-        sampler=range(10**6),
-        num_workers=run.workers,
-        pin_memory=accelerator.device.type == "cuda",
-    )
     batch = default_collate([dataset[i] for i in range(run.batch_size)])
-    batch = unpack({key: value.to(accelerator.device) for key, value in batch.items()})
-    model, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
-    model.train()
-
-    def step(batch: dict) -> tuple:
-        loss, values = model(batch)
-        accelerator.backward(loss)
-        grad_norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return {"loss": loss.detach(), **values}, grad_norm
-
-    def timed(steps: Callable[[], None]) -> float:
-        synchronize(accelerator.device)
-        start = time.perf_counter()
-        steps()
-        synchronize(accelerator.device)
-        return STEPS * run.batch_size / (time.perf_counter() - start)
-
-    def bare() -> None:
-        for _ in range(STEPS):
-            step(batch)
-
     with tempfile.TemporaryDirectory() as out:
-        log = Log(Path(out), asdict(replace(run, steps=WARM_UP + STEPS)), 1, 0)
-        batches = iter(loader)
+        training = Training(replace(run, out=out, steps=10**6, accumulate=1), objective)
+        batches, device = iter(training.prepare(dataset)), training.accelerator.device
+        batch = unpack({key: value.to(device) for key, value in batch.items()})
+        log = Log(Path(out), asdict(training.run), 0)
+
+        def timed(steps: Callable[[], None]) -> float:
+            synchronize(device)
+            start = time.perf_counter()
+            steps()
+            synchronize(device)
+            return STEPS * run.batch_size / (time.perf_counter() - start)
+
+        def bare() -> None:
+            for _ in range(STEPS):
+                training.advance(batch)
 
         def looped() -> None:
             for i in range(STEPS):
-                values, grad_norm = step(unpack(next(batches)))
-                require_finite([values["loss"]], grad_norm, Path(out), i)
-                log.step(i + 1, [values], grad_norm, 1e-5)
+                training.advance(unpack(next(batches)))
+                log.step(training.step)
+                if training.due(run.log_every) or i == STEPS - 1:
+                    log.row(training.step, training.measured.means(), training.grad_norm, run.lr)
 
         for _ in range(WARM_UP):
-            step(unpack(next(batches)))
+            training.advance(unpack(next(batches)))
         rates: dict[str, list[float]] = {"bare step": [], "with data and log": []}
         for _ in range(ROUNDS):  # interleaved, for a machine that does other things too
             rates["with data and log"].append(timed(looped))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import align, config, decoder, mae
 from .base import words
+from .command_line import errors_told
 from .export import TYPES, export
 from .miniature import CONFIGS
 
@@ -74,4 +75,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_told():
+        main()

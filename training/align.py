@@ -3,6 +3,11 @@
 python -m training.align training/configs/miniature/align.yaml
 """
 
+from .command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("align", __doc__)
+
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +21,7 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 from asuka_modules.mae import MAE
 
-from .config import ConfigError, main
+from .config import ConfigError
 from .data import preview_batch
 from .frozen import load_frozen
 from .latents import Encoded, LatentsConfig, build_latents, views
@@ -173,4 +178,4 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
 
 
 if __name__ == "__main__":
-    main("align", AlignRecipe, train)
+    main(arguments, AlignRecipe, train)

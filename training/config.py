@@ -1,16 +1,12 @@
 """Recipes are frozen dataclasses, read strictly from YAML."""
 
-import argparse
-import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import yaml
-
-from asuka_modules.checkpoints import CheckpointError
 
 
 class ConfigError(ValueError):
@@ -129,29 +125,3 @@ def require_same(name: str, value: object, other: str, other_value: object) -> N
     """Raises ConfigError where two settings that belong together differ."""
     if value != other_value:
         raise ConfigError(f"{name} is {value} but {other} is {other_value}; set both to the same")
-
-
-def parse_command_line(recipe: str, cls: type, shortcuts: Mapping[str, str] = {}):
-    """The config named on the command line of `python -m training.<recipe>`, by its path or one of `shortcuts`."""
-    parser = argparse.ArgumentParser(prog=f"python -m training.{recipe}", description=cls.__doc__)
-    parser.add_argument("config", help="YAML file; see training/configs/")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value, e.g. run.steps=100"
-    )
-    if "run" in {field.name for field in fields(cls)}:
-        parser.add_argument("--dry-run", action="store_true", help="tell what the run would take, and stop")
-    arguments = parser.parse_args()
-    dry_run = ["run.dry_run=true"] if getattr(arguments, "dry_run", False) else []
-    try:
-        return read(cls, shortcuts.get(arguments.config, arguments.config), arguments.set + dry_run)
-    except (ConfigError, FileNotFoundError) as error:
-        parser.error(str(error))
-
-
-def main(recipe: str, cls: type, run: Callable) -> None:
-    """What `python -m training.<recipe>` does: `run(config)`. What its user can put right is told without a traceback."""
-    config = parse_command_line(recipe, cls)
-    try:
-        run(config)
-    except (ConfigError, CheckpointError, OSError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")

@@ -3,6 +3,11 @@
 python -m training.decoder training/configs/miniature/decoder.yaml
 """
 
+from .command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("decoder", __doc__)
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +33,7 @@ from .adversary import (
     judge_fixed,
     patch_mean,
 )
-from .config import ConfigError, main, require_same
+from .config import ConfigError, require_same
 from .data import DataConfig, Photos, preview_batch, unpack
 from .frozen import load_frozen, load_vae
 from .latent_sample import Sampled, SampledCrops
@@ -282,4 +287,4 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
 
 
 if __name__ == "__main__":
-    main("decoder", DecoderRecipe, train)
+    main(arguments, DecoderRecipe, train)

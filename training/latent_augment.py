@@ -7,6 +7,11 @@ an all-zero mask, and decoded by the stock VAE: the image then has the U-Net's a
 batch, and which process makes it, do not matter. The same command goes on after the last shard that was finished.
 """
 
+from .command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("latent_augment", __doc__, dry_run=False)
+
 import logging
 import sys
 from collections import defaultdict
@@ -27,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
 from .claim import claim, fingerprint
-from .config import ConfigError, main
+from .config import ConfigError
 from .data import Source, Twins, decode_photo, key_of, open_source, problem, selects, write_shard
 from .frozen import load_frozen
 from .pictures import to_uint8
@@ -186,4 +191,4 @@ def run(recipe: LatentAugmentRecipe) -> Path:
 
 
 if __name__ == "__main__":
-    main("latent_augment", LatentAugmentRecipe, run)
+    main(arguments, LatentAugmentRecipe, run)

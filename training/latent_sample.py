@@ -7,6 +7,11 @@ aligned prior. The known cells keep the latent of the masked view. The same comm
 was finished.
 """
 
+from .command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("latent_sample", __doc__, dry_run=False)
+
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +27,7 @@ from asuka_modules.masking import fill_hole, reduce_mask
 
 from .cache import Cached, build_cache
 from .claim import fingerprint
-from .config import ConfigError, main
+from .config import ConfigError
 from .data import Photos, unpack
 from .frozen import load_frozen
 from .latents import CELL, Holes, LatentsConfig
@@ -129,4 +134,4 @@ def run(recipe: LatentSampleRecipe) -> Path:
 
 
 if __name__ == "__main__":
-    main("latent_sample", LatentSampleRecipe, run)
+    main(arguments, LatentSampleRecipe, run)

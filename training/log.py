@@ -67,10 +67,10 @@ class Log:
     model card. `tables` are the rows of log.csv and validation.csv up to `start`, which replace what the files hold now.
     """
 
-    def __init__(self, out: Path, noted: dict, processes: int, start: int, tables: dict[str, list[Row]] | None = None):
+    def __init__(self, out: Path, noted: dict, start: int, tables: dict[str, list[Row]] | None = None):
         self.out, self.steps, self.batch_size, self.start = out, noted["steps"], noted["batch_size"], start
         if start < self.steps or read_note(out) is None:  # a finished run keeps what it was computed on
-            write_json(out / RUN_NOTE, {**noted, "hardware": hardware(processes), "commit": commit()})
+            write_json(out / RUN_NOTE, {**noted, "hardware": hardware(), "commit": commit()})
         self.tables = tables or rows_until(out, start)
         for name, rows in self.tables.items():
             write_rows(out / name, rows)
@@ -185,10 +185,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{max(seconds, 1):.0f} s"
 
 
-def hardware(processes: int) -> str:
+def hardware() -> str:
     """What the run was computed on."""
     one = torch.cuda.get_device_name() if run_device().type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return f"{processes} x {one}"
+    return f"{PartialState().num_processes} x {one}"
 
 
 def memory() -> int:

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -233,11 +233,12 @@ def fit(
         tell_dry_run(training, unpack(next(iter(loader))))
         return objective.trained
     noted = json.loads(json.dumps(asdict(run) | ({"recipe": asdict(recipe) | {"run": None}} if recipe else {})))
-    with locked(out) if training.main else nullcontext():
+    with ExitStack() as stack:
+        if training.main:
+            stack.enter_context(locked(out))
         training.resume(out, noted)
         loader = training.prepare(dataset)
-        processes = training.accelerator.num_processes
-        log = Log(out, noted, processes, training.step, training.tables) if training.main else None
+        log = stack.enter_context(closing(Log(out, noted, training.step, training.tables))) if training.main else None
         for batch in loader:
             if not training.advance(unpack(batch)):
                 continue
@@ -256,8 +257,6 @@ def fit(
                 if log:
                     with log.pause("saving a checkpoint"):
                         save_checkpoint(out, training.state_dict(noted, log.tables), run.keep)
-        if log:
-            log.close()
         if training.average:
             objective.trained.load_state_dict(training.average.weights)
         if log and export:

@@ -3,6 +3,11 @@
 python -m training.mae training/configs/miniature/mae.yaml
 """
 
+from .command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("mae", __doc__)
+
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +22,7 @@ from asuka_modules.layouts import GRID, HEADS, POSITIONS, count, resample_positi
 from asuka_modules.mae import MAE, VIT_L, MAEConfig
 from asuka_modules.masking import hidden_patches
 
-from .config import ConfigError, main, require_same
+from .config import ConfigError, require_same
 from .convert import PICKLES, read_pickle
 from .data import DataConfig, Photos, preview_batch
 from .loop import Objective, RunConfig, fit
@@ -180,4 +185,4 @@ def train(recipe: MAERecipe) -> MAE:
 
 
 if __name__ == "__main__":
-    main("mae", MAERecipe, train)
+    main(arguments, MAERecipe, train)

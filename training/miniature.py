@@ -15,6 +15,7 @@ import torch
 from . import align, config, decoder, latent_augment, mae, spl
 from .base import __main__ as base
 from .base import words
+from .command_line import errors_told
 from .export import export
 
 CONFIGS = Path(__file__).parent / "configs" / "miniature"
@@ -60,4 +61,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_told():
+        main()

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from asuka_modules.atomic import atomic_write
+
 LINE = 16  # pixels of a line of text
 
 
@@ -16,7 +18,7 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 def save_rows(path: Path, title: str, rows: Mapping[str, Tensor], gap: int = 4) -> None:
-    """Saves batches (B, 3, H, W) of one size as the rows of one picture, each below its name, and all below a title."""
+    """Saves batches (B, 3, H, W) of one size as the rows of one PNG, each below its name, and all below a title."""
     font = ImageFont.load_default(LINE - 4)
     cells = [[Image.fromarray(to_uint8(image)) for image in row] for row in rows.values()]
     w, h = cells[0][0].size
@@ -29,7 +31,8 @@ def save_rows(path: Path, title: str, rows: Mapping[str, Tensor], gap: int = 4) 
         draw.text((0, top), name, "black", font)
         for j, cell in enumerate(row):
             canvas.paste(cell, (j * (w + gap), top + LINE))
-    canvas.save(path)
+    with atomic_write(path) as partial:
+        canvas.save(partial, "png")
 
 
 def sheet_title(validation: object) -> str:

@@ -3,6 +3,11 @@
 python -m training.spl training/configs/miniature/spl.yaml
 """
 
+from .command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("spl", __doc__)
+
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +23,7 @@ from asuka_modules.spl import PUBLISHED, SPLConfig, SPLGenerator
 
 from . import metrics, plain_unet
 from .adversary import judge_fixed
-from .config import ConfigError, main, require_same
+from .config import ConfigError, require_same
 from .data import DataConfig, Photos, preview_batch
 from .latents import Holes
 from .loop import Objective, RunConfig, fit
@@ -163,4 +168,4 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    main("spl", SPLRecipe, train)
+    main(arguments, SPLRecipe, train)

@@ -3,6 +3,11 @@
 python -m training.spl_table training/configs/miniature/spl_table.yaml
 """
 
+from .command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("spl_table", __doc__, dry_run=False)
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +19,7 @@ from tqdm.auto import tqdm
 from asuka_modules import checkpoints
 
 from . import metrics, plain_unet
-from .config import main, require_same
+from .config import require_same
 from .data import DataConfig, Photos, unpack
 from .latents import Holes
 from .masks import MaskConfig
@@ -88,4 +93,4 @@ def table(summary: dict, recipe: TableRecipe) -> str:
 
 
 if __name__ == "__main__":
-    main("spl_table", TableRecipe, run)
+    main(arguments, TableRecipe, run)

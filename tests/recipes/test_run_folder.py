@@ -11,9 +11,11 @@ import torch
 from test_loop import Numbers, Recipe, Regression, config, rows
 from torch import nn
 
+from asuka_modules.atomic import atomic_write
 from training.checkpoint import DamagedCheckpoint, read_state
 from training.config import ConfigError
 from training.loop import fit
+from training.pictures import save_rows
 from training.run_folder import locked
 from training.tables import read_rows
 
@@ -24,11 +26,18 @@ def run(out: Path, steps: int = 12, **changes) -> nn.Module:
     changes = {"save_every": 4, "log_every": 3, "ema": 0.9, **changes}
     validation = {"a": Numbers(), "b": Numbers()}
     settings = config(out, steps=steps, validate_every=5, validation_batches=1, **changes)
-    return fit(settings, Regression(), Numbers(), validation=validation, recipe=Recipe("mae"), export=export)
+    return fit(
+        settings, Regression(), Numbers(), sample=sample, validation=validation, recipe=Recipe("mae"), export=export
+    )
+
+
+def sample(trained: nn.Module, path: Path) -> None:
+    save_rows(path, "grey", {"grey": trained.weight.new_full((2, 3, 8, 8), 0.5)})
 
 
 def export(trained: nn.Module, folder: Path) -> None:
-    (folder / "weights.txt").write_text(str([value.tolist() for value in trained.state_dict().values()]))
+    with atomic_write(folder / "weights.txt") as partial:
+        partial.write_text(str([value.tolist() for value in trained.state_dict().values()]))
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -78,11 +87,11 @@ def test_damaged_checkpoint_is_named_and_the_one_before_used(uninterrupted, tmp_
     assert read_state(newest)["step"] == 12
 
 
-def test_every_flipped_bit_of_a_checkpoint_is_noticed_or_harmless(uninterrupted):
+def test_every_flipped_bit_of_a_checkpoint_is_noticed_or_harmless(uninterrupted, tmp_path):
     """Torch compares no checksums when it loads; what is neither tensor nor name may change unnoticed."""
     path = uninterrupted / "step-0000012.pt"
     data, expected = path.read_bytes(), comparable(read_state(path))
-    noticed, damaged = 0, uninterrupted / "flipped"
+    noticed, damaged = 0, tmp_path / "flipped"
     for place in range(0, len(data), 7):
         damaged.write_bytes(flip(data, place))
         try:
@@ -207,8 +216,8 @@ def test_killed_run_leaves_no_lock_behind(tmp_path):
         pass
 
 
-KILLED = """
-import os, signal, sys
+INTERRUPTED = """
+import os, resource, signal, sys
 from pathlib import Path
 import torch
 from test_run_folder import run
@@ -218,36 +227,63 @@ OUT, EVENTS = Path(sys.argv[1]), {"open", "os.rename", "os.remove", "os.mkdir", 
 left = None
 
 
-def kill(event, arguments):
+def interrupt(event, arguments):
     global left
-    if left is not None and event in EVENTS and str(arguments[0]).startswith(str(OUT)):
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+    if left is None or event not in EVENTS or not str(arguments[0]).startswith(str(OUT)):
+        return
+    left -= 1
+    if left < 0 and sys.argv[2] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif left < 0:  # no file may grow any more
+        left = None
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
 
-sys.addaudithook(kill)
-for moment in range(int(sys.argv[2]), 10**6, int(sys.argv[3])):
+sys.addaudithook(interrupt)
+for moment in range(3, 10**6, int(sys.argv[3])):
     out = OUT / str(moment)
     child = os.fork()
     if not child:
         left = moment
-        run(out)
+        try:
+            run(out)
+        except OSError as error:
+            print("error:", *str(error).split(), flush=True)
+            os._exit(1)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     run(out)
-    if not os.WIFSIGNALED(status):
+    if status == 0:
         break
 """
 
 
-def test_run_killed_at_any_moment_of_its_bookkeeping_continues_identically(uninterrupted, tmp_path):
-    """Before every seventh file that it opens, renames or removes."""
-    command = [sys.executable, "-c", KILLED, tmp_path, "3", os.environ.get("STRIDE", "7")]
+def interrupted_runs(out: Path, how: str, stride: int) -> list[str]:
+    """Runs that are interrupted at one moment after the other of their bookkeeping, and then go on; their errors."""
     path = os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": path})
+    command = [sys.executable, "-c", INTERRUPTED, str(out), how, str(stride)]
+    environment = {**os.environ, "PYTHONPATH": path}
+    result = subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment, text=True)
+    return [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+
+
+def test_run_killed_at_any_moment_of_its_bookkeeping_continues_identically(uninterrupted, tmp_path):
+    """Before every eleventh file that it opens, renames or removes."""
+    interrupted_runs(tmp_path, "kill", 11)
     runs = list(tmp_path.iterdir())
     assert len(runs) > 10
     for out in runs:
         assert outcome(out) == outcome(uninterrupted)
-        assert {path.name for path in out.iterdir()} == {path.name for path in uninterrupted.iterdir()} - {"flipped"}
+        assert {path.name for path in out.iterdir()} == {path.name for path in uninterrupted.iterdir()}
+
+
+def test_full_disk_is_told_with_the_file_that_did_not_fit(uninterrupted, tmp_path):
+    """Whatever file it is."""
+    errors = interrupted_runs(tmp_path, "full", 13)
+    assert len(errors) > 8
+    for error in errors:
+        assert f"{tmp_path}/" in error
+        assert ": not written (" in error
+    assert len({Path(error.split(": not written")[0]).name for error in errors}) > 3
+    for out in tmp_path.iterdir():
+        assert outcome(out) == outcome(uninterrupted)

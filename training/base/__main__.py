@@ -3,6 +3,11 @@
 python -m training.base training/configs/miniature/base.yaml
 """
 
+from ..command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("base", __doc__, dry_run=False)
+
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +15,6 @@ from pathlib import Path
 from accelerate import PartialState
 from diffusers import AutoencoderTiny
 
-from ..config import main
 from ..latents import LatentsConfig, build_latents
 from ..precision import run_device
 from .autoencoder import AutoencoderStage, encode, train_autoencoder
@@ -44,4 +48,4 @@ def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
 
 
 if __name__ == "__main__":
-    main("base", BaseRecipe, train)
+    main(arguments, BaseRecipe, train)

@@ -8,6 +8,11 @@ size that takes most of its GPU hours. The miniature's words are known, because 
 CPU, the weights that training.align then starts from.
 """
 
+from ..command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("base.words", __doc__)
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +25,6 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 from asuka_modules.mae import MAE
 
-from ..config import main
 from ..data import DataConfig, Photos
 from ..latents import CELL, Holes
 from ..loop import Objective, RunConfig, fit
@@ -86,4 +90,4 @@ def train(recipe: WordsRecipe) -> Alignment:
 
 
 if __name__ == "__main__":
-    main("base.words", WordsRecipe, train)
+    main(arguments, WordsRecipe, train)
