@@ -11,7 +11,18 @@ import pytest
 from test_resume import command
 
 ROOT = Path(__file__).parents[2]
-RECIPES = ["mae", "align", "decoder", "spl", "latent_augment", "latent_sample", "spl_table", "base", "base.words"]
+RECIPES = [
+    "mae",
+    "align",
+    "decoder",
+    "spl",
+    "latent_augment",
+    "latent_sample",
+    "spl_table",
+    "base",
+    "base.words",
+    "evaluation.misato",
+]
 HELP = """
 import runpy, sys
 sys.argv = ["recipe", *sys.argv[2:]]

@@ -6,9 +6,13 @@ Every set is clustered by its CLIP features, and the photo nearest to each centr
 what can be passed on is the manifest: which photo, which crop, which mask. Where it exists the choice is taken from it.
 """
 
+from ..command_line import main, parse
+
+if __name__ == "__main__":
+    arguments = parse("evaluation.misato", __doc__, dry_run=False)
+
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +24,7 @@ from PIL import Image
 from sklearn.cluster import BisectingKMeans
 from tqdm.auto import tqdm
 
-from ..config import ConfigError, parse_command_line
+from ..config import ConfigError
 from ..data import find_photos, read_photo
 from ..masks import MaskConfig, Mixture
 from .coco import Foregrounds, read_stored
@@ -209,8 +213,4 @@ def clip_features(recipe: MisatoRecipe) -> Extract:
 
 
 if __name__ == "__main__":
-    config = parse_command_line("evaluation.misato", MisatoRecipe)
-    try:
-        run(config, clip_features(config))
-    except (ConfigError, OSError) as error:
-        sys.exit(f"error: {error}")
+    main(arguments, MisatoRecipe, lambda recipe: run(recipe, clip_features(recipe)))
