@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils.data import Dataset
 
 from asuka_modules import checkpoints
 from asuka_modules.alignment import SELF4
@@ -58,10 +59,10 @@ def objective(monkeypatch) -> dict[str, object]:
     def watch(module) -> None:
         original = module.fit
 
-        def fit(run: RunConfig, objective: Objective, *others) -> nn.Module:
+        def fit(run: RunConfig, objective: Objective, dataset: Dataset, **others) -> nn.Module:
             seen["objective"] = objective
             seen["before"] = {key: value.clone() for key, value in objective.state_dict().items()}
-            return original(run, objective, *others)
+            return original(run, objective, dataset, **others)
 
         monkeypatch.setattr(module, "fit", fit)
 

@@ -103,10 +103,10 @@ def test_align(photos, masks, base, tmp_path):
     kept = {}
     original = align.fit
 
-    def fit(run, objective, *others):
+    def fit(run, objective, dataset, **others):
         for name, frozen in (("unet", objective.base), ("mae", objective.mae)):
             kept[name] = (frozen, {k: v.clone() for k, v in frozen.state_dict().items()})
-        return original(run, objective, *others)
+        return original(run, objective, dataset, **others)
 
     align.fit = fit
     try:
