@@ -83,6 +83,7 @@ class DecoderRecipe:
     adversarial_start: int = 0  # step; the published config's 50,001 would never come
     adversary: AdversaryConfig = ASYMMETRIC_VQGAN
     texture_weight: float = 0.0  # of the distance between the hole's patches and the photo's (training.texture)
+    texture_strength: float = 1.0  # that the hole's texture shall have, as a share of the photo's
     validation: tuple[str, ...] = ()  # folders of held-out photos
 
     def __post_init__(self):
@@ -118,7 +119,8 @@ class DecoderObjective(Objective):
             loss = loss + self.recipe.perceptual_weight * values["lpips"]
         if self.recipe.texture_weight:
             pasted = torch.where(batch["mask"] > 0.5, fake, real)
-            values["texture"] = texture_distance(pasted, real, batch["mask"], batch["directions"]).mean()
+            strength = self.recipe.texture_strength
+            values["texture"] = texture_distance(pasted, real, batch["mask"], batch["directions"], strength).mean()
             loss = loss + self.recipe.texture_weight * values["texture"]
         if self.recipe.adversarial_weight and torch.is_grad_enabled():  # its weight is a ratio of gradients
             loss = loss + self.adversarial(loss, fake, real, batch, values)

@@ -19,15 +19,15 @@ def random_directions(rng: np.random.Generator) -> Tensor:
     return F.normalize(directions.flatten(2), dim=2).view_as(directions)
 
 
-def texture_distance(fake: Tensor, real: Tensor, mask: Tensor, directions: Tensor) -> Tensor:
+def texture_distance(fake: Tensor, real: Tensor, mask: Tensor, directions: Tensor, strength: float = 1.0) -> Tensor:
     """Mean distance over the pyramid's levels, (B,), of the patches around the hole's pixels.
 
-    Images (B, 3, H, W), mask (B, 1, H, W), directions (B, LEVELS, DIRECTIONS, 3, PATCH, PATCH).
+    With a `strength` below 1 the texture asked for is that much weaker than the real one, which costs less in L1. Images (B, 3, H, W), mask (B, 1, H, W), directions (B, LEVELS, DIRECTIONS, 3, PATCH, PATCH).
     """
     distances = []
     with torch.autocast(fake.device.type, enabled=False):
         for level in directions.unbind(1):
-            distances.append(sliced_wasserstein(band(fake), band(real), mask, level))
+            distances.append(sliced_wasserstein(band(fake), strength * band(real), mask, level))
             fake, real, mask = F.avg_pool2d(fake, 2), F.avg_pool2d(real, 2), F.max_pool2d(mask, 2)
     return torch.stack(distances).mean(0)
 

@@ -66,6 +66,7 @@ def objective(tmp_path) -> decoder.DecoderObjective:
         run_config(tmp_path),
         perceptual_weight=0.0,
         texture_weight=3.0,
+        texture_strength=0.7,
         adversary=AdversaryConfig(hole=True, norm="group", r1_weight=2.0),
     )
     base = LatentDiffusion(nn.Identity(), AutoencoderTiny(), torch.zeros(1, 1, 48)).requires_grad_(False)
@@ -93,7 +94,7 @@ def test_loss_of_the_hole_is_of_the_pasted_image(objective, batch):
     image, mask, network = batch["image"], batch["mask"], objective.trained["decoder"]
     fake, real = network(objective.base.encode(1 - image) / decoder.SCALE, image, mask) * 2 - 1, image * 2 - 1
     pasted = fake * mask + real * (1 - mask)
-    reconstruction = F.l1_loss(fake, real) + 3 * texture_distance(pasted, real, mask, batch["directions"]).mean()
+    reconstruction = F.l1_loss(fake, real) + 3 * texture_distance(pasted, real, mask, batch["directions"], 0.7).mean()
     judge, last = objective.trained["discriminator"], network.decoder.conv_out.weight
     share = F.adaptive_avg_pool2d(mask, judge(real).shape[-2:])
 

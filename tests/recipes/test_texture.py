@@ -82,6 +82,16 @@ def test_blur_costs_more_than_the_same_texture_elsewhere(images, rng):
     assert F.l1_loss(elsewhere, real) > F.l1_loss(blurred, real)
 
 
+def test_strength_asks_for_so_much_of_the_texture(images, rng):
+    """About the mean, which is no texture."""
+    _, real, mask = images
+    mask = torch.ones_like(mask)
+    directions = torch.stack([random_directions(rng), random_directions(rng)])
+    distances = [texture_distance(0.3 + share * real, real, mask, directions, 0.6) for share in (0.3, 0.6, 1.0)]
+    assert (distances[1] < 1e-6).all()
+    torch.testing.assert_close(distances[2], 4 / 3 * distances[0])
+
+
 def test_gradient_reaches_the_hole_alone(images, rng):
     fake, real, mask = images
     fake.requires_grad_()
