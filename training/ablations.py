@@ -8,14 +8,13 @@ picks some of them.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from . import align, config, decoder, mae
 from .base import words
 from .command_line import errors_told
 from .export import TYPES, export
-from .miniature import CONFIGS
+from .miniature import CONFIGS, STAGES
 
 RECIPES = {  # in this order: an alignment may need another MAE, and other words
     "mae": (mae.MAERecipe, mae.train, "mae"),
@@ -41,12 +40,6 @@ def before(name: str) -> set[str]:
     return {f"mae-{variant}", f"words-{variant}"} if kind == "align" else set()
 
 
-def overrides(kind: str, photos: list[str], masks: str) -> list[str]:
-    """Where a recipe of this kind finds its photos and masks."""
-    prefix = "latents." if kind == "align" else ""
-    return [f"{prefix}data.folders={json.dumps(photos)}", f"{prefix}masks.objects={json.dumps(masks)}"]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.ablations", description="Train the miniature's ablations."
@@ -65,7 +58,7 @@ def main() -> None:
     for path in paths:
         kind = path.stem.split("-")[0]
         recipe_class, train, part = RECIPES[kind]
-        recipe = config.read(recipe_class, path, overrides(kind, arguments.photos, arguments.masks))
+        recipe = config.read(recipe_class, path, STAGES[kind].overrides(arguments.photos, arguments.masks))
         train(recipe)
         if part is None:
             continue

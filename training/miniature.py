@@ -1,24 +1,89 @@
-"""Train the whole miniature stack: every recipe in order, on a folder of photos.
+"""Train the whole miniature stack: every recipe in order, on folders of photos.
 
     python -m training.miniature --photos PHOTOS [PHOTOS ...] --masks MASKS
 
-Finished stages are kept and an interrupted one continues, so the command can be repeated until it is done.
+Finished stages are kept and an interrupted one continues, so the command can be repeated until it is done. `--only` trains
+some stages alone: `base`, `mae` and `spl` wait for no other, so they can be started side by side.
 """
 
 import argparse
+import csv
 import json
 import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from . import align, config, decoder, latent_augment, mae, spl
+from asuka_modules.checkpoints import CheckpointError
+
+from . import align, config, decoder, latent_augment, latent_sample, mae, spl
 from .base import __main__ as base
 from .base import words
 from .command_line import errors_told
 from .export import export
+from .loop import RunConfig
 
 CONFIGS = Path(__file__).parent / "configs" / "miniature"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One recipe, and which of its settings name photos and masks."""
+
+    recipe: type
+    train: Callable
+    photos: tuple[str, ...] = ("data.folders",)
+    masks: tuple[str, ...] = ("masks.objects",)
+    needs: tuple[str, ...] = ()  # stages whose weights it starts from
+
+    def overrides(self, photos: list[str], masks: str) -> list[str]:
+        values = dict.fromkeys(self.photos, photos) | dict.fromkeys(self.masks, masks)
+        return [f"{key}={json.dumps(value)}" for key, value in values.items()]  # JSON is YAML, too
+
+
+LATENTS = ("latents.data.folders",), ("latents.masks.objects",)
+CROPS = tuple(f"autoencoder.{i}.data.folders" for i in (0, 1))
+STAGES = {
+    "base": Stage(base.BaseRecipe, base.train, CROPS + LATENTS[0], LATENTS[1]),
+    "mae": Stage(mae.MAERecipe, mae.train, ("data.folders", "validation")),
+    "words": Stage(words.WordsRecipe, words.train, needs=("base", "mae")),
+    "align": Stage(align.AlignRecipe, align.train, *LATENTS, needs=("base", "mae", "words")),
+    "latent_augment": Stage(latent_augment.LatentAugmentRecipe, latent_augment.run, ("folders",), (), ("base",)),
+    "latent_sample": Stage(
+        latent_sample.LatentSampleRecipe,
+        latent_sample.run,
+        ("views.data.folders",),
+        ("views.masks.objects",),
+        ("base", "mae", "align"),
+    ),
+    "decoder": Stage(decoder.DecoderRecipe, decoder.train, needs=("base", "latent_augment", "latent_sample")),
+    "spl": Stage(spl.SPLRecipe, spl.train),
+}
+
+
+def runs(recipe: object) -> list[RunConfig]:
+    """The optimization runs of a recipe, in order; none where it prepares data."""
+    if isinstance(recipe, base.BaseRecipe):
+        return [stage.run for stage in (*recipe.autoencoder, *recipe.unet)]
+    return [recipe.run] if hasattr(recipe, "run") else []
+
+
+def tell(run: RunConfig) -> str:
+    """How far a run is; from its log, how long the rest will take."""
+    out = Path(run.out)
+    step = max((int(path.stem.removeprefix("step-")) for path in out.glob("step-*.pt")), default=0)
+    if step >= run.steps:
+        return f"{out}: finished"
+    text = f"{out}: {run.steps} steps of {run.batch_size} images"
+    if not step:
+        return text
+    with (out / "log.csv").open(newline="") as file:
+        rate = float(list(csv.DictReader(file))[-1]["images_per_second"])
+    hours = (run.steps - step) * run.batch_size / rate / 3600
+    return f"{text}, {step} done, {hours:.1f} hours left at {rate:.3g} images/s"
 
 
 def main() -> None:
@@ -27,37 +92,42 @@ def main() -> None:
     )
     parser.add_argument("--photos", nargs="+", required=True, help="folders of photos, of 256 pixels or more")
     parser.add_argument("--masks", required=True, help="folder of object masks, white on black")
+    parser.add_argument("--only", nargs="+", default=list(STAGES), choices=STAGES, help="train these stages alone")
+    parser.add_argument("--plan", action="store_true", help="tell what each stage takes and how far it is, and stop")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="where the weights go (default: %(default)s)")
     arguments = parser.parse_args()
+    recipes = {
+        name: config.read(stage.recipe, CONFIGS / f"{name}.yaml", stage.overrides(arguments.photos, arguments.masks))
+        for name, stage in STAGES.items()
+    }
+    for name in STAGES:
+        if name in arguments.only:
+            lines = [tell(run) for run in runs(recipes[name])]
+            after = f"after {', '.join(STAGES[name].needs)}" if STAGES[name].needs else "waits for no other stage"
+            sys.stdout.write("\n  ".join([f"{name}, {after}", *lines]) + "\n")
+    if arguments.plan:
+        return
+    try:
+        for name, stage in STAGES.items():
+            if name in arguments.only:
+                stage.train(recipes[name])
+    except (config.ConfigError, CheckpointError, OSError, FloatingPointError) as error:
+        sys.exit(f"error: {name}: {error}")
+    if arguments.only == list(STAGES):
+        write(recipes, arguments.out)
 
-    photos, masks = json.dumps(arguments.photos), json.dumps(arguments.masks)  # which is YAML, too
-    crops = {f"autoencoder.{i}.data.folders": photos for i in (0, 1)}
-    latents = {"latents.data.folders": photos, "latents.masks.objects": masks}
-    views = {"data.folders": photos, "masks.objects": masks}
-    stages = [
-        ("base", base.BaseRecipe, base.train, crops | latents),
-        ("mae", mae.MAERecipe, mae.train, views),
-        ("words", words.WordsRecipe, words.train, views),
-        ("align", align.AlignRecipe, align.train, latents),
-        ("latent_augment", latent_augment.LatentAugmentRecipe, latent_augment.run, {"folders": photos}),
-        ("decoder", decoder.DecoderRecipe, decoder.train, views),
-        ("spl", spl.SPLRecipe, spl.train, views),
-    ]
-    recipes = {}
-    for name, recipe, train, changes in stages:
-        overrides = [f"{key}={value}" for key, value in changes.items()]
-        recipes[name] = config.read(recipe, CONFIGS / f"{name}.yaml", overrides)
-        train(recipes[name])
 
+def write(recipes: dict[str, object], out: Path) -> None:
+    """The weights that the stages made, as they are committed."""
     parts = {
         "mae": Path(recipes["mae"].run.out, "mae.safetensors"),
         "alignment": Path(recipes["align"].run.out, "alignment.safetensors"),
         "decoder": Path(recipes["decoder"].run.out, "decoder.safetensors"),
     }
-    export(parts, arguments.out / "asuka-miniature.safetensors", torch.float16, {"variant": "miniature"})
+    export(parts, out / "asuka-miniature.safetensors", torch.float16, {"variant": "miniature"})
     parts = {"spl": Path(recipes["spl"].run.out, "spl.safetensors")}
-    export(parts, arguments.out / "asuka-miniature-spl.safetensors", torch.float16, {"variant": "miniature"})
-    shutil.copyfile(recipes["base"].out, arguments.out / "asuka-miniature-base.safetensors")
+    export(parts, out / "asuka-miniature-spl.safetensors", torch.float16, {"variant": "miniature"})
+    shutil.copyfile(recipes["base"].out, out / "asuka-miniature-base.safetensors")
 
 
 if __name__ == "__main__":
