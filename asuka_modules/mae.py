@@ -138,18 +138,18 @@ class MAE(nn.Module):
         return self.predict(self.decode_prior(*self.encode(image, hidden), image, mask))
 
     def encode(self, image: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Encodes the visible patches only, so that cost follows what is known.
+        """Embeds and encodes the visible patches only, so that cost follows what is known.
 
         Returns their tokens (B, n, embed_dim) after the class token if there is one, their patch indices (B, n), and,
         where the images of a batch see different numbers of patches, which of the n are real, (B, n) bool.
         """
         c = self.config.class_token
-        tokens = self.patch_embed(image) + self.pos_embed[:, c:].to(image)
         counts = (~hidden).sum(dim=1)
-        indices = hidden.int().argsort(dim=1, stable=True)[:, : int(counts.max())]  # visible patches first
-        tokens = tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        indices = hidden.int().argsort(dim=1, stable=True)  # visible patches first
+        indices = indices[:, : max(1, int(counts.max()))]  # a convolution needs something to be of
+        tokens = self.patch_embed(self.strip(image, indices)) + self.pos_embed[0, c:].to(image)[indices]
         real = None
-        if counts.min() < counts.max():
+        if counts.min() < indices.shape[1]:
             real = torch.arange(indices.shape[1], device=counts.device) < counts[:, None]
         keys = real
         if c:
@@ -159,6 +159,13 @@ class MAE(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, keys[:, None, None, :] if keys is not None else None)
         return self.norm(tokens), indices, real
+
+    def strip(self, image: Tensor, indices: Tensor) -> Tensor:
+        """The patches `indices` (B, n) of an image (B, 3, S, S) side by side, (B, 3, patch_size, n * patch_size)."""
+        b, p, g = len(image), self.config.patch_size, self.config.grid
+        rows = torch.arange(b, device=image.device)[:, None]
+        patches = image.reshape(b, 3, g, p, g, p)[rows, :, indices // g, :, indices % g]  # (B, n, 3, p, p)
+        return patches.permute(0, 2, 3, 1, 4).reshape(b, 3, p, -1)
 
     def decode_prior(self, tokens: Tensor, indices: Tensor, real: Tensor | None, image: Tensor, mask: Tensor) -> Tensor:
         """What `encode` returns, with the pre-processed image and mask -> the decoder stream after `prior_depth` blocks."""
