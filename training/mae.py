@@ -60,8 +60,10 @@ class MAEObjective(Objective):
         predicted = self.trained(image.masked_fill(mask > 0.5, 0.0), mask, hidden).float()
         error = (predicted - self.trained.patchify(image)).square()
         weight = self.loss_weight(mask, hidden)
-        pixels = weight.expand_as(error).sum((1, 2)).clamp_min(1)
-        return ((error * weight).sum((1, 2)) / pixels).mean(), {}  # image by image, so that it may be split at will
+        if weight.shape[-1] == 1:
+            error = error.mean(-1, keepdim=True)
+        total = weight.sum((1, 2)).clamp_min(1)
+        return ((error * weight).sum((1, 2)) / total).mean(), {}  # image by image, so that it may be split at will
 
     def loss_weight(self, mask: Tensor, hidden: Tensor) -> Tensor:
         """(B, N, 1): whole hidden patches; or, for partial patches, (B, N, pixels): what is hidden of them (MAE-FAR)."""
