@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from . import dry_run
 from .checkpoint import Average, Averaged, keep_newest, load_checkpoint, save_checkpoint, set_aside
 from .config import ConfigError
+from .cpu import fast_steps
 from .data import unpack
 from .log import Log, Measured
 from .precision import has_bf16, run_device
@@ -117,9 +118,10 @@ class Training:
             raise ConfigError(
                 f"run.batch_size / run.accumulate is {run.batch_size // run.accumulate}, expected a multiple of the {processes} processes"
             )
-        self.optimizer = torch.optim.AdamW(
-            decayed_or_not(objective.trained, run.weight_decay), lr=run.lr, betas=run.betas
-        )
+        groups = decayed_or_not(objective.trained, run.weight_decay)
+        fused = True if self.accelerator.device.type == "cpu" else None  # None: torch chooses, for a GPU well
+        self.optimizer = torch.optim.AdamW(groups, lr=run.lr, betas=run.betas, fused=fused)
+        self.fast = fast_steps(self.accelerator.device)
         self.average = Average(objective.trained, run.ema) if run.ema else None
         self.step, self.measured, self.losses = 0, Measured(), []
         self.tables: dict[str, list[Row]] | None = None  # of the log, as the checkpoint has them
@@ -178,7 +180,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(self.step, self.run)
         with self.accelerator.accumulate(self.model):
-            loss, values = self.model(batch)
+            with self.fast:
+                loss, values = self.model(batch)
             self.losses.append(loss.detach())
             self.measured.add({"loss": loss, **values})
             self.accelerator.backward(loss)
