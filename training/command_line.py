@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .config import ConfigError, read
+from .worker_errors import one_line
 
 
 def parse(recipe: str, description: str, dry_run: bool = True) -> argparse.Namespace:
@@ -45,8 +46,8 @@ def errors_told() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
-    except (ConfigError, CheckpointError, OSError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
+    except (ConfigError, CheckpointError, OSError, FloatingPointError, RuntimeError) as error:
+        sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; the same command goes on from what was saved last\n")
         sys.exit(130)  # as a shell reports it

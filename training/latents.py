@@ -91,6 +91,9 @@ class Encoded(Dataset):
     ):
         self.views, self.cached, self.extend, self.seed = views(config), Cached(config.out, config.count), extend, seed
 
+    def fingerprint(self) -> str:
+        return self.views.fingerprint()
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         i = index % len(self.cached)
         sample = {**self.views[i], **{key: value.float() for key, value in self.cached[i].items() if key != "mask"}}

@@ -235,7 +235,11 @@ def fit(
         loader = training.prepare(dataset)
         tell_dry_run(training, unpack(next(iter(loader))))
         return objective.trained
-    noted = json.loads(json.dumps(asdict(run) | ({"recipe": asdict(recipe) | {"run": None}} if recipe else {})))
+    noted = json.loads(
+        json.dumps(
+            asdict(run) | ({"recipe": asdict(recipe) | {"run": None} | list_of_photos(dataset)} if recipe else {})
+        )
+    )
     with ExitStack() as stack:
         if training.main:
             stack.enter_context(locked(out))
@@ -303,6 +307,11 @@ def validation_loss(training: Training, samples: Dataset) -> float:
         training.objective(unpack({key: value.to(device) for key, value in batch.items()}))[0] for batch in loader
     ]
     return float(torch.stack(losses).mean())
+
+
+def list_of_photos(dataset: Dataset) -> dict[str, str]:
+    """A fingerprint of the photos, where the dataset has one, under the name by which a run with others is refused."""
+    return {"list of photos": dataset.fingerprint()} if hasattr(dataset, "fingerprint") else {}
 
 
 def require_finite(losses: list[Tensor], grad_norm: Tensor, out: Path, step: int) -> None:
