@@ -9,12 +9,14 @@ if __name__ == "__main__":
     arguments = parse("align", __doc__)
 
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from torch import Tensor
 
 from asuka_modules import checkpoints
@@ -24,7 +26,7 @@ from asuka_modules.mae import MAE
 from .config import ConfigError
 from .data import preview_batch
 from .frozen import load_frozen
-from .latents import Encoded, LatentsConfig, build_latents, views
+from .latents import Encoded, LatentsConfig, build_latents, encoding_forecast, views
 from .loop import Objective, RunConfig, fit
 from .pictures import save_rows, sheet_title
 from .precision import has_bf16, run_device
@@ -147,8 +149,11 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
     device = run_device()
     for config in latents:
         build_latents(config, base.to(device).autoencoder, base.encode, device)
+    if recipe.run.dry_run and PartialState().is_main_process:
+        count = sum(config.count for config in (recipe.latents, recipe.validation) if config)
+        sys.stdout.write(encoding_forecast(recipe.latents, count, base.encode, device) + "\n")
     if recipe.run.precision == "bf16" and has_bf16(device):
-        base.unet.to(torch.bfloat16)  # frozen, so there is nothing to lose in its weights
+        base.unet.bfloat16()  # frozen, so there is nothing to lose in its weights
     if recipe.checkpointing:
         base.unet.enable_gradient_checkpointing()
     objective = AlignObjective(alignment, mae, base, recipe)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from .log import memory
+from .log import MEASURED, duration, memory
 from .precision import run_device
 
-UTILISATION = 0.35  # of the peak, that a training step of these networks reaches
+UTILISATION = 0.35  # of the peak: a guess of what a training step of these networks reaches
 GPUS = {  # dense bf16 peak, FLOP/s
     "RTX 3090": 71e12,
     "RTX 4090": 165e12,
@@ -38,13 +38,14 @@ def report(
     start = time.perf_counter()
     part().item()
     seconds, flops = parts * (time.perf_counter() - start), parts * counter.get_total_flops()
-    hours = {name: flops * steps / (peak * UTILISATION) / 3600 for name, peak in GPUS.items()}
+    estimates = [f"{name} {duration(flops * steps / (peak * UTILISATION))}" for name, peak in GPUS.items()]
     lines = [
         f"parameters   {trained / 1e6:.1f} M trained, {total / 1e6:.1f} M in all",
         f"state        {trained * 16 / 2**30:.2f} GiB for trained weights, gradients and AdamW in fp32, per process",
         f"memory       {memory() / 2**30:.2f} GiB used by {batch_size // parts // processes} images at once",
         f"step         {batch_size} images, {processes * flops / 1e12:.2f} TFLOP, {seconds:.2f} s here",
-        f"run          {steps} steps, {steps * batch_size} images, {seconds * steps / 3600:.1f} hours here",
-        f"estimated    {', '.join(f'{name} {value:.1f} h' for name, value in hours.items())} (at {UTILISATION:.0%} of peak)",
+        f"run          {steps} steps, {steps * batch_size} images, {duration(seconds * steps)} here",
+        f"guessed      {', '.join(estimates)}, if {UTILISATION:.0%} of the peak is reached, which was not measured; "
+        f"a run tells what it takes after its first {MEASURED} steps",
     ]
     return "\n".join(lines)

@@ -1,13 +1,15 @@
 """Latents of photos and masks, encoded once: the alignment's and the U-Net's steps are then the U-Net and nothing else."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from asuka_modules.masking import fill_hole, reduce_mask
 
@@ -15,6 +17,7 @@ from .cache import Cached, build_cache
 from .claim import fingerprint
 from .config import require_same
 from .data import DataConfig, Photos, unpack
+from .log import duration
 from .masks import MaskConfig, Mixture
 from .precision import bf16_where_fast
 
@@ -51,27 +54,30 @@ def views(config: LatentsConfig) -> Photos:
     return Photos(config.data, 1, Holes(config.masks))
 
 
-def build_latents(
-    config: LatentsConfig, autoencoder: nn.Module, encode: Callable[[Tensor], Tensor], device: torch.device
-) -> Cached:
-    """Encodes `config.count` views with `encode`, which is of `autoencoder`: "latent", "masked_latent", the cell "mask",
-    and mean "colours" of the cells.
+def encode_views(
+    batch: dict[str, Tensor], encode: Callable[[Tensor], Tensor], device: torch.device
+) -> dict[str, Tensor]:
+    """A batch of `views` as the cache holds it, float16: "latent", "masked_latent", the cell "mask", and mean "colours" of
+    the cells.
 
     The mask covers every cell that the hole touches, which is also what Inpaint Prepare gives the sampler, and the
     masked image is grey there, as in InpaintModelConditioning.
     """
+    pixels = unpack({key: batch[key].to(device) for key in ("image", "mask")})
+    image, mask = pixels["image"], pixels["mask"]
+    cells = reduce_mask(mask, (mask.shape[-2] // CELL, mask.shape[-1] // CELL), "area")
+    masked = fill_hole(image, F.interpolate(cells, scale_factor=CELL), 0.5)
+    with bf16_where_fast(device):
+        latent, masked_latent = encode(image), encode(masked)
+    colours = F.avg_pool2d(image, CELL)
+    tensors = {"latent": latent, "masked_latent": masked_latent, "mask": cells, "colours": colours}
+    return {key: value.half().cpu() for key, value in tensors.items()}
 
-    def compute(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        pixels = unpack({key: batch[key].to(device) for key in ("image", "mask")})
-        image, mask = pixels["image"], pixels["mask"]
-        cells = reduce_mask(mask, (mask.shape[-2] // CELL, mask.shape[-1] // CELL), "area")
-        masked = fill_hole(image, F.interpolate(cells, scale_factor=CELL), 0.5)
-        with bf16_where_fast(device):
-            latent, masked_latent = encode(image), encode(masked)
-        colours = F.avg_pool2d(image, CELL)
-        tensors = {"latent": latent, "masked_latent": masked_latent, "mask": cells, "colours": colours}
-        return {key: value.half().cpu() for key, value in tensors.items()}
 
+def build_latents(
+    config: LatentsConfig, autoencoder: nn.Module, encode: Callable[[Tensor], Tensor], device: torch.device
+) -> Cached:
+    """Encodes `config.count` views with `encode`, which is of `autoencoder`, as `encode_views` does."""
     dataset = views(config)
     description = {
         "data": asdict(config.data) | {"cache": None},
@@ -79,7 +85,25 @@ def build_latents(
         "masks": asdict(config.masks),
         "autoencoder": fingerprint(autoencoder),
     }
+    compute = partial(encode_views, encode=encode, device=device)
     return build_cache(config.out, dataset, config.count, compute, config.batch_size, config.workers, description)
+
+
+@torch.inference_mode()
+def encoding_forecast(
+    config: LatentsConfig, count: int, encode: Callable[[Tensor], Tensor], device: torch.device
+) -> str:
+    """How long one process takes to encode `count` views here, and the disk that they take, from one measured batch."""
+    dataset = views(config)
+    for first in (0, config.batch_size):  # the first batch takes longer
+        start = time.perf_counter()
+        batch = default_collate([dataset[first + i] for i in range(config.batch_size)])
+        loading = (time.perf_counter() - start) / max(config.workers, 1)
+        start = time.perf_counter()
+        latents = encode_views(batch, encode, device)
+        seconds = max(loading, time.perf_counter() - start) / config.batch_size
+    size = sum(value.nbytes for value in latents.values()) / config.batch_size
+    return f"latents      {count} views to encode first, {duration(count * seconds)} here, {count * size / 1e9:.2g} GB of disk"
 
 
 class Encoded(Dataset):
