@@ -180,7 +180,7 @@ def open_trackers(out: Path, start: int, noted: dict) -> list[GeneralTracker]:
 
 def duration(seconds: float) -> str:
     """In hours, minutes or seconds, whichever reads best."""
-    if seconds >= 3600:
+    if seconds >= 360:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{max(seconds, 1):.0f} s"
 

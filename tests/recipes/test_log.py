@@ -44,7 +44,7 @@ def test_speed_and_forecast_are_of_the_steps_alone(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.parametrize(
-    "seconds, text", [(0.1, "1 s"), (59, "59 s"), (90, "2 min"), (3599, "60 min"), (36000, "10.0 h")]
+    "seconds, text", [(0.1, "1 s"), (59, "59 s"), (90, "2 min"), (359, "6 min"), (1800, "0.5 h"), (36000, "10.0 h")]
 )
 def test_durations_are_never_nothing(seconds, text):
     assert duration(seconds) == text
