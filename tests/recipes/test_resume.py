@@ -22,6 +22,7 @@ def command(out: Path, photos: Path, masks: Path, workers: int) -> list[str]:
     changes = {
         "data.folders": f"[{photos}]",
         "masks.objects": masks,
+        "validation": "[]",
         "data.size": 64,
         "model.image_size": 64,
         "model.patch_size": 4,
