@@ -52,6 +52,9 @@ def test_base(photos, masks, tmp_path):
         for key, value in trained.state_dict().items():  # fp8 has three bits of mantissa
             torch.testing.assert_close(saved.state_dict()[key], value.cpu(), rtol=2**-4, atol=2**-9)
     assert len(list(tmp_path.rglob("samples/*.png"))) == 4
+    build_latents(
+        recipe.latents, saved_autoencoder, lambda image: image, torch.device("cpu")
+    )  # the alignment's are these
 
 
 def test_colour_codec_keeps_colours_before_any_training():

@@ -37,6 +37,7 @@ def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
     for stage in recipe.autoencoder:
         autoencoder = train_autoencoder(stage, autoencoder)
     device = run_device()
+    autoencoder.half().float()  # as the checkpoint will hold it, so that the alignment may use the same latents
     autoencoder.to(device).eval()
     latents = build_latents(recipe.latents, autoencoder, partial(encode, autoencoder), device)
     for stage in recipe.unet:
