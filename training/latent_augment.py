@@ -17,6 +17,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,6 +38,7 @@ from .data import Source, Twins, decode_photo, key_of, open_source, problem, sel
 from .frozen import load_frozen
 from .pictures import to_uint8
 from .precision import bf16_where_fast, has_bf16, run_device
+from .run_folder import locked
 from .sd import LatentDiffusion
 
 log = logging.getLogger(__name__)
@@ -163,9 +165,19 @@ def tell(source: Source, numbers: range, done: Twins) -> None:
     sys.stdout.write(f"{len(numbers)} photos, {len(done)} twins there already; all take up to {total:.2g} GB\n")
 
 
-@torch.inference_mode()
 def run(recipe: LatentAugmentRecipe) -> Path:
-    device, state, out = run_device(), PartialState(), Path(recipe.out)
+    """Makes the twins that are missing. Raises ConfigError where another run is at work in the folder: the two would give
+    their shards the same names."""
+    device, out = run_device(), Path(recipe.out)
+    with locked(out) if PartialState().is_main_process else nullcontext():
+        make_twins(recipe, device, out)
+    return out
+
+
+@torch.inference_mode()
+def make_twins(recipe: LatentAugmentRecipe, device: torch.device, out: Path) -> None:
+    state = PartialState()
+    state.wait_for_everyone()  # until the folder is ours
     base = load_frozen(recipe.base)
     settings = {"timesteps": recipe.timesteps, "max_side": recipe.max_side, "seed": recipe.seed}
     claim(out, {"base": fingerprint(base), **settings})
@@ -187,7 +199,6 @@ def run(recipe: LatentAugmentRecipe) -> Path:
         while shard := list(islice(made, recipe.shard)):
             write_shard(out, state.process_index, [(key, picture.result()) for key, picture in shard])
     state.wait_for_everyone()
-    return out
 
 
 if __name__ == "__main__":

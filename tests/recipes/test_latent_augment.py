@@ -22,6 +22,7 @@ from training.base.unet import DescribedUNet
 from training.data import Twins, decode_photo, find_photos
 from training.frozen import load_frozen
 from training.latent_augment import LatentAugmentRecipe, Photo, augment, batches
+from training.run_folder import locked
 
 pytestmark = pytest.mark.trains
 
@@ -112,6 +113,13 @@ def test_killed_run_goes_on_with_more_processes(recipe, tmp_path):
     for photo in find_photos(recipe.folders):
         found, expected = (decode_photo(twins.of(photo.read_bytes())) for twins in (Twins(out), whole))
         assert np.abs(found.astype(int) - expected).mean() < 0.3
+
+
+def test_second_run_in_a_folder_is_refused(recipe, monkeypatch):
+    monkeypatch.setattr("training.run_folder.PATIENCE", 0)
+    with locked(Path(recipe.out)), pytest.raises(config.ConfigError, match="twins is in use by another run"):
+        latent_augment.run(recipe)
+    assert not list(Path(recipe.out).glob("*.tar"))
 
 
 def test_twins_of_another_base_are_refused(recipe, photos, tmp_path, caplog):
