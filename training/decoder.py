@@ -43,6 +43,7 @@ from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig, Mixture
 from .perceptual import LitePerceptual
 from .pictures import save_rows, sheet_title
+from .precision import has_bf16, run_device
 from .sd import SCALE, LatentDiffusion
 from .texture import random_directions, texture_distance
 
@@ -105,8 +106,9 @@ class DecoderObjective(Objective):
         image = batch["image"]
         with torch.no_grad():
             latent = self.base.encode(batch["corrupted"], batch["posterior"])
-            if self.recipe.estimated_share:
-                latent = torch.where(batch["estimated"][:, None, None, None], self.estimate(latent, batch), latent)
+            if self.recipe.estimated_share and (chosen := batch["estimated"]).any():
+                latent = latent.float()
+                latent[chosen] = self.estimate(latent[chosen], {key: value[chosen] for key, value in batch.items()})
             if self.recipe.sampled:
                 latent = torch.where(batch["sampled"][:, None, None, None], batch["latent"], latent)
             latent = latent / SCALE
@@ -259,6 +261,8 @@ def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
     base = load_frozen(recipe.base)
     if not recipe.estimated_share:
         base.unet = None  # nobody will ask it, and SD-1.5's takes 3.4 GB
+    elif recipe.run.precision == "bf16" and has_bf16(run_device()):
+        base.unet.to(torch.bfloat16)  # frozen, so there is nothing to lose in its weights
     decoder = start_from(recipe.init, recipe.model, base) if recipe.init else HarmonizingDecoder(recipe.model or BASE)
     if recipe.init and decoder.config.post_quant_conv:
         decoder.post_quant_conv.requires_grad_(False)  # the VAE's own, like its encoder
