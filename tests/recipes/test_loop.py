@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -175,6 +176,39 @@ def test_averaging_cannot_begin_in_between(tmp_path):
     fit(config(tmp_path, steps=2), Regression(), Numbers())
     with pytest.raises(ConfigError, match=r"step-0000002.pt was made without run.ema; set it to 0"):
         fit(config(tmp_path, steps=4, ema=0.9), Regression(), Numbers())
+
+
+class Convolution(Regression):
+    def __init__(self):
+        super().__init__()
+        self.trained = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, batch):
+        picture = batch["x"][:, :, None, None] * torch.linspace(0, 1, 5)
+        found = self.trained(picture.expand(-1, -1, 5, -1))
+        return (found - picture.sum(1, keepdim=True)).square().mean(), {}
+
+
+def test_memory_format_may_change_under_way(tmp_path):
+    out = tmp_path / "changing"
+    for steps, channels_last in ((2, False), (4, True), (6, False)):
+        found = fit(config(out, steps=steps, min_lr=0.1, channels_last=channels_last), Convolution(), Numbers())
+        assert found.weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+    expected = fit(config(tmp_path / "constant", min_lr=0.1), Convolution(), Numbers())
+    torch.testing.assert_close(found.weight, expected.weight)
+
+
+class Traced(Regression):
+    def compile(self):
+        super().compile(backend="eager")  # a machine that tests may have no C++ compiler
+
+
+def test_compiled_run_gives_the_same(tmp_path):
+    expected = fit(config(tmp_path / "plain"), Traced(), Numbers())
+    assert not counters["frames"]["ok"]
+    found = fit(config(tmp_path / "compiled", compile=True), Traced(), Numbers())
+    assert counters["frames"]["ok"]
+    torch.testing.assert_close(found.weight, expected.weight)
 
 
 class Still(Regression):
