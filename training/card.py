@@ -46,7 +46,7 @@ def origins(run: dict, path: Path) -> dict[str, str]:
             facts[fact] = recipe[fact]
     if best := read_best(path):
         losses = ", ".join(f"{key} {value:.4g}" for key, value in best["validation"].items())
-        facts["validation"] = f"{losses}, the lowest of the run's, at step {best['step']} of {run['steps']}"
+        facts["validation"] = f"{losses}, the lowest of the run's, at step {best['step']}"
     return facts
 
 

@@ -60,7 +60,7 @@ class Averaged:
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """Those of a run, the oldest first."""
+    """The checkpoints of a run, the oldest first."""
     return sorted(out.glob("step-*.pt"), key=lambda path: (len(path.name), path.name))
 
 

@@ -38,11 +38,11 @@ class Measured:
             self.values.setdefault(key, []).append(value.detach().float().flatten())
 
     def numbers(self) -> dict[str, list[float]]:
-        """This process's."""
+        """The values of this process alone."""
         return {key: [number for value in values for number in value.tolist()] for key, values in self.values.items()}
 
     def gather(self) -> dict[str, list[float]]:
-        """Those of all processes, of which the main process alone keeps them. Every process has to call this."""
+        """The values of all processes; the main process alone keeps them. Every process has to call this."""
         gathered: dict[str, list[float]] = {}
         for part in gather_object([self.numbers()]):
             for key, numbers in part.items():
@@ -52,7 +52,7 @@ class Measured:
         return gathered
 
     def means(self) -> dict[str, float]:
-        """Of those that are not NaN, and NaN where all are; begins anew. Every process has to call this."""
+        """The mean of each name's values that are not NaN, NaN if all are; begins anew. Every process has to call this."""
         gathered = self.gather()
         self.values = {}
         return {
@@ -81,7 +81,7 @@ class Log:
         self.settled: float | None = None
 
     def clock(self) -> float:
-        """Seconds of steps alone."""
+        """Seconds spent on steps, without the pauses between them."""
         return time.monotonic() - self.paused
 
     @contextmanager
@@ -160,7 +160,7 @@ def mean(numbers: list[float]) -> float:
 
 
 def rows_until(out: Path, start: int) -> dict[str, list[Row]]:
-    """Of the files in a run's folder, the rows up to step `start`; for checkpoints of an older version, without rows."""
+    """The rows up to step `start` of the files in a run's folder: checkpoints of an older version hold no rows."""
     return {name: [row for row in read_rows(out / name) if int(row["step"]) <= start] for name in (LOG, VALIDATION)}
 
 
@@ -179,7 +179,7 @@ def open_trackers(out: Path, start: int, noted: dict) -> list[GeneralTracker]:
 
 
 def duration(seconds: float) -> str:
-    """In hours, minutes or seconds, whichever reads best."""
+    """A time in hours, minutes or seconds, whichever reads best."""
     if seconds >= 360:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{max(seconds, 1):.0f} s"

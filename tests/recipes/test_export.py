@@ -71,7 +71,7 @@ def test_commit_without_git_is_unknown(monkeypatch):
 def best_of_a_run(folder: Path, note: dict | None) -> Path:
     """A run that was best at its first row, as it keeps those weights."""
     (folder / "best").mkdir(parents=True)
-    run = {"batch_size": 90, "lr": 1e-3, "steps": 40, "hardware": "1 x abacus", "recipe": {"base": "sd.ckpt"}}
+    run = {"batch_size": 90, "lr": 1e-3, "hardware": "1 x abacus", "recipe": {"base": "sd.ckpt"}}
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "log.csv").write_text(LOG)
     (folder / "validation.csv").write_text("step,a,b\n20,0.5,0.25\n40,0.5,0.75\n")
@@ -89,7 +89,7 @@ def test_card_of_the_best_weights_tells_their_step(tmp_path, note):
     """Also of a run by a version that left no note."""
     text = card("best", {"alignment": best_of_a_run(tmp_path / "run", note)}, {})
     assert "| 20 | 90 | 0.001 | 1.5 | 0.01 | 1 x abacus |" in text  # 20 * 90 images at 40/s are 45 s
-    assert "- validation of alignment: a 0.5, b 0.25, the lowest of the run's, at step 20 of 40" in text
+    assert "- validation of alignment: a 0.5, b 0.25, the lowest of the run's, at step 20" in text
     assert "- base of alignment: sd.ckpt" in text
 
 
