@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
@@ -30,14 +29,12 @@ from training.dry_run import GPUS
 from training.frozen import sd15_unet, sd15_vae
 from training.log import Log
 from training.loop import Objective, RunConfig, Training
-from training.masks import MaskConfig, Mixture
-from training.masks.freeform import FREE_FORM
-from training.masks.lama import LAMA
 from training.precision import has_bf16, run_device
 from training.sd import LatentDiffusion
 
 from .machine import describe
-from .timing import medians, synchronize
+from .masks import measure_masks
+from .timing import synchronize
 
 CONFIGS = Path("training/configs/miniature")
 WARM_UP, STEPS, ROUNDS = 3, 20, 3
@@ -125,74 +122,6 @@ def measure_recipes(photos: list[str], masks: str) -> dict[str, dict[str, float]
     objective = decoder.DecoderObjective(HarmonizingDecoder(recipe.model), base, recipe)
     results["decoder"] = images_per_second(recipe.run, objective, dataset)
     return results
-
-
-def straightforward_strokes(
-    rng: np.random.Generator, size: int, times: tuple[int, int], max_width: int, max_length: int
-) -> np.ndarray:
-    """LaMa's strokes as one would write them down: one draw at a time."""
-    mask = np.zeros((size, size), np.float32)
-    for stroke in range(rng.integers(times[0], times[1] + 2)):
-        x, y = rng.integers(size), rng.integers(size)
-        for _ in range(1 + rng.integers(5)):
-            angle = 0.01 + rng.integers(4)
-            angle = 2 * np.pi - angle if stroke % 2 == 0 else angle
-            length, width = 10 + rng.integers(max_length), 5 + rng.integers(max_width)
-            end_x = int(np.clip(x + length * np.sin(angle), 0, size))
-            end_y = int(np.clip(y + length * np.cos(angle), 0, size))
-            cv2.line(mask, (int(x), int(y)), (end_x, end_y), 1.0, int(width))
-            x, y = end_x, end_y
-    return mask
-
-
-def straightforward_brush(rng: np.random.Generator, size: int, brushes: int) -> np.ndarray:
-    """Co-Mod's brushes as one would write them down: one vertex at a time, a disc on each."""
-    mask = np.zeros((size, size), np.float32)
-    for _ in range(rng.integers(brushes)):
-        mean, radius = 2 * np.pi / 5, size * np.sqrt(2) / 8
-        low, high = mean - rng.uniform(0, 2 * np.pi / 15), mean + rng.uniform(0, 2 * np.pi / 15)
-        points = [(int(rng.integers(size)), int(rng.integers(size)))]
-        width = int(rng.uniform(12, 48))
-        for i in range(rng.integers(4, 18)):
-            angle = rng.uniform(low, high)
-            angle = 2 * np.pi - angle if i % 2 == 0 else angle
-            step = np.clip(rng.normal(radius, radius // 2), 0, 2 * radius)
-            x = int(np.clip(points[-1][0] + step * np.cos(angle), 0, size))
-            y = int(np.clip(points[-1][1] + step * np.sin(angle), 0, size))
-            cv2.line(mask, points[-1], (x, y), 1.0, width)
-            cv2.circle(mask, (x, y), width // 2, 1.0, -1)
-            points.append((x, y))
-    return mask
-
-
-def measure_masks(masks: str) -> dict[str, dict[str, float]]:
-    """Masks a second on one core, ours and straightforward."""
-    cv2.setNumThreads(1)
-    rng, count, device = np.random.default_rng(0), 300, torch.device("cpu")
-    strokes, brushes = LAMA["thin-256"].strokes, FREE_FORM["comod"].brushes
-    pairs = {
-        "strokes, thin, 256 px": (
-            lambda: strokes(rng, 256),
-            lambda: straightforward_strokes(rng, 256, strokes.times, strokes.max_width, strokes.max_length),
-        ),
-        "brushes, Co-Mod, 256 px": (
-            lambda: [
-                FREE_FORM["comod"].brush(rng, np.zeros((256, 256), np.uint8)) for _ in range(rng.integers(brushes))
-            ],
-            lambda: straightforward_brush(rng, 256, brushes),
-        ),
-    }
-    results = {}
-    for name, (ours, straightforward) in pairs.items():
-        calls = {
-            "ours": lambda f=ours: [f() for _ in range(count)],
-            "straightforward": lambda f=straightforward: [f() for _ in range(count)],
-        }
-        rates = {key: count / seconds for key, seconds in medians(calls, device, 5).items()}
-        results[name] = {**rates, "ratio": rates["ours"] / rates["straightforward"]}
-    mixture = Mixture(MaskConfig(objects=masks))
-    seconds = medians({"mixture": lambda: [mixture(rng) for _ in range(count)]}, device, 5)["mixture"]
-    return {**results, "the whole mixture": {"ours": count / seconds}}
 
 
 def measure_full_size(batch: dict[str, int]) -> dict[str, dict[str, float]]:

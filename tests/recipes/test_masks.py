@@ -16,8 +16,10 @@ import skimage.draw
 import skimage.io
 import skimage.transform
 from PIL import Image
+from scipy.stats import ks_2samp
 
 import training.masks.mixture
+from benchmarks.masks import plain
 from training.config import ConfigError, read
 from training.evaluation.coco import Foregrounds
 from training.mae import MAERecipe
@@ -78,6 +80,25 @@ def test_what_is_told_of_the_masks_that_deviate_from_the_paper(config, mean, kep
     assert np.mean(drawn) == pytest.approx(mean, abs=0.025)
     assert len(fitting) / len(drawn) == pytest.approx(kept, abs=0.05)
     assert np.mean(fitting) == pytest.approx(of_kept, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["thin-256", "medium-256", "thick-256", "comod", "mat-256", "mat-512"])
+def test_masks_are_distributed_as_the_originals_are(name):
+    """By area, length of outline and where the hole lies; of both 2,000, of which a fast generator may draw no others."""
+    size, rng, older = (
+        int(name[-3:]) if name[-3:].isdecimal() else 256,
+        np.random.default_rng(5),
+        np.random.RandomState(5),
+    )
+
+    def measured(masks) -> np.ndarray:
+        rows = [(m.mean(), (m[1:] != m[:-1]).mean(), m[: size // 4].mean(), m[:, : size // 4].mean()) for m in masks]
+        return np.array(rows).T
+
+    ours = measured(IRREGULAR[name](rng, size) for _ in range(2000))
+    originals = measured(plain(name)(older, size) for _ in range(2000))
+    for a, b in zip(ours, originals, strict=True):
+        assert ks_2samp(a, b).pvalue > 0.001
 
 
 def test_mixture_respects_the_patch_ratio(masks):

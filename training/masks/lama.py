@@ -1,11 +1,14 @@
 """LaMa's masks: random walks of thick strokes, and boxes."""
 
 from dataclasses import dataclass
+from math import cos, sin
 
 import cv2
 import numpy as np
 
 MAX_SEGMENTS = 5  # of a stroke
+ANGLES = [0.01 + radians for radians in range(4)]  # whole radians, as published, and mirrored for every other stroke
+DIRECTIONS = [[(sign * sin(angle), cos(angle)) for angle in ANGLES] for sign in (-1, 1)]
 
 
 @dataclass(frozen=True)
@@ -18,21 +21,19 @@ class Strokes:
 
     def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
         mask = np.zeros((size, size), np.uint8)
-        count = rng.integers(self.times[0], self.times[1] + 1, endpoint=True)  # one more than it says, as published
-        segments = rng.integers(1, 6, count)
-        angles = 0.01 + rng.integers(0, 4, (MAX_SEGMENTS, count))  # whole radians, as published
-        angles[:, ::2] = 2 * np.pi - angles[:, ::2]
-        lengths = rng.integers(10, 10 + self.max_length, (MAX_SEGMENTS, count))
-        widths = rng.integers(5, 5 + self.max_width, (MAX_SEGMENTS, count))
-        points = np.empty((MAX_SEGMENTS + 1, count, 2), np.int32)
-        points[0] = rng.integers(0, size, (count, 2))
-        for i in range(MAX_SEGMENTS):
-            step = lengths[i, :, None] * np.stack([np.sin(angles[i]), np.cos(angles[i])], axis=1)
-            points[i + 1] = np.clip(points[i] + step, 0, size)
-        starts, ends, widths = points[:-1].tolist(), points[1:].tolist(), widths.tolist()
-        for stroke, length in enumerate(segments.tolist()):
-            for i in range(length):
-                cv2.line(mask, starts[i][stroke], ends[i][stroke], 1, widths[i][stroke])
+        count = int(
+            rng.integers(self.times[0], self.times[1] + 1, endpoint=True)
+        )  # one more than it says, as published
+        draw = iter(rng.random(3 * count * (1 + MAX_SEGMENTS)).tolist()).__next__  # all at once: NumPy is slow to begin
+        for stroke in range(count):
+            x, y = int(size * draw()), int(size * draw())
+            for _ in range(1 + int(MAX_SEGMENTS * draw())):
+                step_x, step_y = DIRECTIONS[stroke % 2][int(4 * draw())]
+                length, width = 10 + int(self.max_length * draw()), 5 + int(self.max_width * draw())
+                end_x = int(min(max(x + length * step_x, 0), size))
+                end_y = int(min(max(y + length * step_y, 0), size))
+                cv2.line(mask, (x, y), (end_x, end_y), 1, width)
+                x, y = end_x, end_y
         return mask
 
 
@@ -48,10 +49,11 @@ class Boxes:
     def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
         mask = np.zeros((size, size), np.uint8)
         largest = min(self.max_size, size - 2 * self.margin)
-        for _ in range(rng.integers(self.times[0], self.times[1], endpoint=True)):
-            w, h = rng.integers(min(self.min_size, largest), largest + 1, 2)
-            x = rng.integers(self.margin, size - self.margin - w + 1)
-            y = rng.integers(self.margin, size - self.margin - h + 1)
+        smallest = min(self.min_size, largest)
+        count, free = int(rng.integers(self.times[0], self.times[1], endpoint=True)), size - 2 * self.margin
+        for a, b, c, d in rng.random((count, 4)).tolist():
+            w, h = (smallest + int((largest - smallest + 1) * share) for share in (a, b))
+            x, y = self.margin + int((free - w + 1) * c), self.margin + int((free - h + 1) * d)
             mask[y : y + h, x : x + w] = 1
         return mask
 
