@@ -27,7 +27,8 @@ def close_seam(fill: Tensor, photo: Tensor, mask: Tensor) -> Tensor:
 def around(hole: Tensor) -> tuple[slice, slice]:
     """The part of a picture, hole (H, W) bool, that decides on the shift: it costs what the hole costs."""
     found = [hole.any(dim=axis).nonzero()[:, 0].tolist() or [0] for axis in (1, 0)]
-    return tuple(slice(max(at[0] - REACH // 2 - 1, 0), at[-1] + REACH // 2 + 2) for at in found)
+    rows, columns = (slice(max(at[0] - REACH // 2 - 1, 0), at[-1] + REACH // 2 + 2) for at in found)
+    return rows, columns
 
 
 def shift_to_edge(fill: Tensor, photo: Tensor, hole: Tensor) -> Tensor:

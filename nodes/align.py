@@ -53,7 +53,8 @@ class ASUKA_AlignConditioning(io.ComfyNode):
                 f"base holds {len(base)} conditionings combined; one was expected, usually the empty prompt"
             )
         empty, options = base[0] if base else (None, {})
-        positive, negative = align(require(alignment), prior, empty, strength)
+        alignment = require(alignment)
+        positive, negative = align(alignment, prior, empty, strength)
         positive_options, negative_options = dict(options), dict(options)
         if alignment.pooled:
             vector = options.get("pooled_output")

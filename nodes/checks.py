@@ -6,7 +6,7 @@ import functools
 import inspect
 import numbers
 from collections.abc import Callable
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 from comfy_api.latest import io
@@ -62,7 +62,7 @@ def describe(value: object) -> str:
     return f"of type {type(value).__name__}"
 
 
-def check_number(socket: io.Input, value: object) -> int | float:
+def check_number(socket: io.Input, value: Any) -> int | float:
     whole = socket.get_io_type() == "INT"
     fits = isinstance(value, numbers.Real) and socket.min <= value <= socket.max  # which NaN is not
     if not fits or (whole and value != int(value)):
@@ -112,7 +112,7 @@ def check_prior(name: str, prior: Tensor) -> Tensor:
     return prior
 
 
-SHAPES = {
+SHAPES: dict[str, Callable] = {
     "IMAGE": check_image,
     "MASK": check_mask,
     "LATENT": check_latent,

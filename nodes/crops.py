@@ -20,7 +20,7 @@ def crop_box(spans: Spans, lengths: tuple[int, int], resolution: int, context: f
     """
     longest = max(end - start for start, end in spans)
     side = min(max(resolution, round(context * longest)), max(min(lengths), round(LEAST_CONTEXT * longest)))
-    return place(spans, lengths, tuple(min(side, n) for n in lengths))
+    return place(spans, lengths, (min(side, lengths[0]), min(side, lengths[1])))
 
 
 def place(spans: Spans, lengths: tuple[int, int], size: tuple[int, int]) -> Box:
@@ -35,13 +35,13 @@ def place(spans: Spans, lengths: tuple[int, int], size: tuple[int, int]) -> Box:
 def working_size(box: Box, resolution: int) -> tuple[int, int]:
     """Height and width of a crop once its longer side is at most `resolution`."""
     scale = min(1.0, resolution / max(box[2:]))
-    return tuple(max(1, round(side * scale)) for side in box[2:])
+    return max(1, round(box[2] * scale)), max(1, round(box[3] * scale))
 
 
 def find_spans(hole: np.ndarray) -> Spans:
     """Where the holes of (H, W) bool begin and end."""
-    found = (np.flatnonzero(hole.any(axis=axis)) for axis in (1, 0))
-    return tuple((int(at[0]), int(at[-1]) + 1) for at in found)
+    rows, columns = (np.flatnonzero(hole.any(axis=axis)) for axis in (1, 0))
+    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
 def find_crops(hole: np.ndarray, resolution: int, context: float) -> list[tuple[Box, np.ndarray]]:
@@ -73,17 +73,18 @@ def near_pieces(hole: np.ndarray, gap: int) -> tuple[np.ndarray, list[Spans]]:
     The cells' labels, from 1 on, and the spans of each.
     """
     h, w = hole.shape
-    cells = np.pad(hole, ((0, -h % gap), (0, -w % gap)))
-    cells = cells.reshape(-(-h // gap), gap, -(-w // gap), gap).any(axis=(1, 3))
+    padded = np.pad(hole, ((0, -h % gap), (0, -w % gap)))
+    cells = padded.reshape(-(-h // gap), gap, -(-w // gap), gap).any(axis=(1, 3))
     labels, _ = ndimage.label(cells, structure=np.ones((3, 3)))
     spans = []
     for i, part in enumerate(ndimage.find_objects(labels), start=1):
         pixels = tuple(slice(s.start * gap, s.stop * gap) for s in part)
         own = hole[pixels]
         own = own & enlarge(labels[part] == i, gap, own.shape)
-        spans.append(
-            tuple((start + s.start, end + s.start) for (start, end), s in zip(find_spans(own), pixels, strict=True))
+        rows, columns = (
+            (start + s.start, end + s.start) for (start, end), s in zip(find_spans(own), pixels, strict=True)
         )
+        spans.append((rows, columns))
     return labels, spans
 
 
@@ -97,10 +98,11 @@ def group(pieces: list[Spans], lengths: tuple[int, int], side: int, context: flo
     def length(spans: Spans) -> int:
         return max(crop_box(spans, lengths, side, context)[2:])
 
-    groups = []
+    groups: list[tuple[Spans, list[int]]] = []
     for i in sorted(range(len(pieces)), key=lambda i: -max(end - start for start, end in pieces[i])):
         for at, (spans, own) in enumerate(groups):
-            joined = tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(spans, pieces[i], strict=True))
+            rows, columns = ((min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(spans, pieces[i], strict=True))
+            joined = rows, columns
             if length(joined) <= min(length(spans), length(pieces[i])):
                 groups[at] = joined, [*own, i + 1]
                 break
@@ -126,5 +128,5 @@ def boxes_of_one_shape(
         scale = max(max(box[2:]) / max(shape), min(1.0, resolution / max(shape)), *needed)
         if scale > 1:  # holes that are long in different directions
             return []
-        fitted.append(place(spans, lengths, tuple(round(scale * s) for s in shape)))
+        fitted.append(place(spans, lengths, (round(scale * shape[0]), round(scale * shape[1]))))
     return fitted

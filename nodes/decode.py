@@ -66,7 +66,8 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
         keep_known: bool,
         close_seam: bool = True,
     ) -> io.NodeOutput:
-        config = require(decoder).config
+        decoder = require(decoder)
+        config = decoder.config
         latent = samples["samples"]
         if latent.shape[1] != config.latent_channels:
             raise ValueError(
@@ -103,7 +104,7 @@ def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close:
         while True:
             mm.throw_exception_if_processing_interrupted()
             try:
-                result = decode_tiled(decoder, *inputs, tile) if tile else decoder.load(memory)(*inputs)
+                result = decode_tiled(decoder, tile, *inputs) if tile else decoder.load(memory)(*inputs)
                 break
             except Exception as error:  # what counts as out of memory differs between devices
                 mm.raise_non_oom(error)
@@ -121,7 +122,7 @@ def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close:
     return torch.cat(decoded)
 
 
-def decode_tiled(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, size: int) -> Tensor:
+def decode_tiled(decoder: Network, size: int, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """Decodes in overlapping tiles of `size` latent cells.
 
     Image and mask travel with the latent, folded to its resolution, so that their tiles are cut along with its own.

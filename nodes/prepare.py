@@ -142,7 +142,10 @@ class ASUKA_InpaintPrepare(io.ComfyNode):
 
 
 def grown(spans: Spans, pixels: int, lengths: tuple[int, int]) -> Spans:
-    return tuple((max(start - pixels, 0), min(end + pixels, n)) for (start, end), n in zip(spans, lengths, strict=True))
+    rows, columns = (
+        (max(start - pixels, 0), min(end + pixels, n)) for (start, end), n in zip(spans, lengths, strict=True)
+    )
+    return rows, columns
 
 
 def cut(x: Tensor, box: Box) -> Tensor:

@@ -57,7 +57,8 @@ class ASUKA_MAEPriorEncode(io.ComfyNode):
             image = image_to_nchw(prior_image)
             require_finite("prior_image", image)
             mask = torch.zeros_like(image[:, :1])
-        network = require(mae).load(memory_required=BATCH * 256 * 2**20 // 16)
+        mae = require(mae)
+        network = mae.load(memory_required=BATCH * 256 * 2**20 // 16)
         seen = (network.config.image_size, network.config.image_size)
         progress = comfy.utils.ProgressBar(len(image))
         priors, previews = [], []

@@ -51,12 +51,12 @@ class ASUKA_InpaintSPL(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, spl: Network | Missing, image: Tensor, mask: Tensor, resolution: int) -> io.NodeOutput:
-        mm, config = comfy.model_management, require(spl).config
+        mm, spl = comfy.model_management, require(spl)
         image, mask = inpaint_inputs(image, mask)
         h, w = image.shape[-2:]
         scale = min(1.0, resolution / max(h, w))
         size = max(1, round(h * scale)), max(1, round(w * scale))
-        memory = int(size[0] * size[1] * config.ch * 4 * 24)  # fp32, seen at twice the size
+        memory = int(size[0] * size[1] * spl.config.ch * 4 * 24)  # fp32, seen at twice the size
         progress = comfy.utils.ProgressBar(len(image))
         filled = []
         for i in range(len(image)):
