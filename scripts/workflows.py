@@ -14,6 +14,7 @@ from workflow_graph import Graph, Node
 
 PAINTED = "Photo with a painted hole"
 HUGGINGFACE = "https://huggingface.co/"
+TEXTURE = 8.0  # of the miniature's soft fills, in pixels of its working size
 DEMO = "https://github.com/asuka-inpaint/ComfyUI-ASUKA/raw/main/demo/"
 
 
@@ -69,7 +70,7 @@ def remove_object(g: Graph) -> None:
     checkpoint, asuka = miniature(g, 0)
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, separate_crops=True)
     decoded = inpaint(g, 1, checkpoint, asuka, prepared)
-    save(g, 4, prepared, decoded)
+    save(g, 4, prepared, decoded, texture=TEXTURE)
 
 
 def remove_object_without_training(g: Graph) -> None:
@@ -93,11 +94,13 @@ def asuka_and_plain_sd(g: Graph) -> None:
     )
     sampled = sample(g, 3, checkpoint, condition(g, 2, empty, checkpoint[2], prepared))
     decoded = g.node("VAEDecode", 4, samples=sampled[0], vae=checkpoint[2])
-    plain = g.node("ASUKA_InpaintStitch", 4, "Plain Stable Diffusion", stitch=prepared[3], image=decoded[0])
+    plain = g.node(
+        "ASUKA_InpaintStitch", 4, "Plain Stable Diffusion", stitch=prepared[3], image=decoded[0], texture=TEXTURE
+    )
     aligned = g.node("ASUKA_AlignConditioning", 2, "Strength 1: the prior alone", alignment=asuka[1], prior=prior[0])
     sampled = sample(g, 3, checkpoint, condition(g, 2, aligned, checkpoint[2], prepared))
     decoded = decode(g, 4, asuka, sampled, prepared)
-    ours = g.node("ASUKA_InpaintStitch", 4, "ASUKA", stitch=prepared[3], image=decoded[0])
+    ours = g.node("ASUKA_InpaintStitch", 4, "ASUKA", stitch=prepared[3], image=decoded[0], texture=TEXTURE)
     beside = g.node("ImageStitch", 5, "Plain Stable Diffusion | ASUKA", image1=plain[0], image2=ours[0])
     g.node("SaveImage", 5, images=beside[0], filename_prefix="asuka")
 
@@ -109,7 +112,7 @@ def prior_from_another_image(g: Graph) -> None:
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, separate_crops=True)
     sheet = g.node("EmptyImage", 1, "Blank sheet", width=256, height=256, color=0x3C3C3C)
     decoded = inpaint(g, 2, checkpoint, asuka, prepared, prior_image=sheet[0])
-    save(g, 5, prepared, decoded)
+    save(g, 5, prepared, decoded, texture=TEXTURE)
 
 
 def folder_of_photos(g: Graph) -> None:
@@ -119,7 +122,7 @@ def folder_of_photos(g: Graph) -> None:
     checkpoint, asuka = miniature(g, 0)
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=photos[0], mask=mask[0], resolution=256)
     decoded = inpaint(g, 1, checkpoint, asuka, prepared)
-    save(g, 4, prepared, decoded)
+    save(g, 4, prepared, decoded, texture=TEXTURE)
 
 
 def video(g: Graph) -> None:
@@ -148,7 +151,7 @@ def high_resolution(g: Graph) -> None:
     )
     g.node("PreviewImage", 1, "What the model sees", images=prepared[0])
     decoded = inpaint(g, 2, checkpoint, asuka, prepared)
-    save(g, 5, prepared, decoded)
+    save(g, 5, prepared, decoded, texture=TEXTURE)
 
 
 def outpaint(g: Graph) -> None:
@@ -158,7 +161,7 @@ def outpaint(g: Graph) -> None:
     padded = g.node("ImagePadForOutpaint", 1, image=photo[0], right=200, feathering=0)
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=padded[0], mask=padded[1], resolution=256, context=1.5)
     decoded = inpaint(g, 2, checkpoint, asuka, prepared)
-    save(g, 5, prepared, decoded)
+    save(g, 5, prepared, decoded, texture=TEXTURE)
 
 
 def decoder_only(g: Graph) -> None:
@@ -239,7 +242,7 @@ def prior_from_spl(g: Graph) -> None:
     filled = g.node("ASUKA_InpaintSPL", 1, spl=spl[3], image=prepared[0], mask=prepared[1])
     g.node("PreviewImage", 1, "What SPL makes of it", images=filled[0])
     decoded = inpaint(g, 2, checkpoint, asuka, prepared, prior_image=filled[0])
-    save(g, 5, prepared, decoded)
+    save(g, 5, prepared, decoded, texture=TEXTURE)
 
 
 def remove_by_text(g: Graph) -> None:
@@ -312,11 +315,12 @@ def asuka_inpaint(object_info: dict) -> Blueprint:
     aligned = align(g, 1, asuka, prepared)
     sampled = sample(g, 2, checkpoint, condition(g, 2, aligned, checkpoint[2], prepared))
     decoded = decode(g, 3, asuka, sampled, prepared)
-    stitched = g.node("ASUKA_InpaintStitch", 3, stitch=prepared[3], image=decoded[0])
+    stitched = g.node("ASUKA_InpaintStitch", 3, stitch=prepared[3], image=decoded[0], texture=TEXTURE)
     for name in ("image", "mask", "resolution", "context", "grow"):
         g.expose(prepared, name)
     for name in ("seed", "steps"):
         g.expose(sampled, name)
+    g.expose(stitched, "texture")
     g.expose(checkpoint, "ckpt_name", "checkpoint")
     g.expose(asuka, "file", "asuka")
     g.result = stitched[0]
@@ -469,8 +473,8 @@ def decode(g: Graph, column: int, asuka: Node, sampled: Node, prepared: Node) ->
     )
 
 
-def save(g: Graph, column: int, prepared: Node, decoded: Node) -> None:
-    stitched = g.node("ASUKA_InpaintStitch", column - 1, stitch=prepared[3], image=decoded[0])
+def save(g: Graph, column: int, prepared: Node, decoded: Node, **stitch) -> None:
+    stitched = g.node("ASUKA_InpaintStitch", column - 1, stitch=prepared[3], image=decoded[0], **stitch)
     g.node("SaveImage", column, images=stitched[0], filename_prefix="asuka")
 
 
