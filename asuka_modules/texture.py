@@ -14,7 +14,7 @@ from torch import Tensor
 from .masking import resize_area
 from .seams import grow
 
-RADIUS = 3  # of a patch, in pixels
+RADIUS = 2  # of a patch, in pixels
 ROUNDS = 3  # of search and synthesis at every resolution
 STEPS = (1, 3)  # pixels from which neighbors pass on what they have found
 MEAN_WEIGHT = 0.3  # of a difference in mean color: a texture may be copied to where it is a little darker

@@ -43,7 +43,7 @@ class ASUKA_InpaintStitch(io.ComfyNode):
                     max=64.0,
                     step=0.5,
                     optional=True,
-                    tooltip="For soft fills: details of the fill finer than this many pixels of the crop's working size are replaced by texture of the known pixels around it. 8 suits the demo model. 0: the fill as it came.",
+                    tooltip="For soft fills: details of the fill finer than this many pixels of the crop's working size are replaced by texture of the known pixels around it. 4 suits the demo model. 0: the fill as it came.",
                 ),
             ],
             outputs=[io.Image.Output("image", tooltip="The photo at its own size, with the hole filled.")],

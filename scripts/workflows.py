@@ -14,7 +14,7 @@ from workflow_graph import Graph, Node
 
 PAINTED = "Photo with a painted hole"
 HUGGINGFACE = "https://huggingface.co/"
-TEXTURE = 8.0  # of the miniature's soft fills, in pixels of its working size
+TEXTURE = 4.0  # of the miniature's soft fills, in pixels of its working size
 DEMO = "https://github.com/asuka-inpaint/ComfyUI-ASUKA/raw/main/demo/"
 
 

@@ -81,14 +81,14 @@ def test_matches_come_near_those_of_an_exhaustive_search(mask):
         found = search.improve(photo)
 
     padded = np.pad(image, ((RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)), mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (7, 7), axis=(0, 1)).reshape(SIZE, SIZE, 3, 49)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(0, 1)).reshape(SIZE, SIZE, 3, 25)
     sources = windows[known_patches(mask)[0, 0].numpy()]
     rows = range(0, len(search.y), 40)
     best = []
     for row in rows:
         difference = windows[search.y[row], search.x[row]] - sources
         squares = np.square(difference).sum((1, 2))
-        mean = 49 * np.square(difference.mean(-1)).sum(1)
+        mean = 25 * np.square(difference.mean(-1)).sum(1)
         best.append((squares - (1 - texture.MEAN_WEIGHT) * mean).min())
     best, found = np.array(best), found[list(rows)].numpy()
     assert (found >= best - 1e-3).all()
@@ -121,5 +121,5 @@ def test_matches_touch_no_hole(noise, mask):
     for _ in range(2):
         search.improve(noise)
     hole = np.pad(mask[0, 0].numpy() > 0, RADIUS, constant_values=True)
-    patches = np.lib.stride_tricks.sliding_window_view(hole, (7, 7)).any((2, 3))
+    patches = np.lib.stride_tricks.sliding_window_view(hole, (5, 5)).any((2, 3))
     assert not patches[search.source_y.numpy(), search.source_x.numpy()].any()

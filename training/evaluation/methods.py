@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from spandrel import MaskedImageModelDescriptor, ModelLoader, UnsupportedModelError
 
+from asuka_modules.texture import transfer_texture
+
 from ..config import ConfigError
 from ..data import SUFFIXES
 from .comfyui import ComfyUI, ComfyUIConfig
@@ -34,6 +36,7 @@ class MethodConfig:
     )
     fill: Literal["flat", "telea", "navier-stokes", "patchmatch"] | None = None  # without any network
     folder: str | None = None  # finished results, named like the photos; or results/{name}-{seed}.png, seeds from 0
+    texture: float = 0.0  # above 0: the result gets the texture of the known pixels, as by Inpaint Stitch's `texture`
 
 
 def make_method(
@@ -43,10 +46,19 @@ def make_method(
     names: Sequence[str] = (),
     seeds: int = 1,
 ) -> Method:
-    """`stack`: the networks of `pytorch` methods. `names`: the photos that it will be asked about, with so many seeds.
+    """The method of a config, with `texture` if it asks for that.
+
+    `stack`: the networks of `pytorch` methods. `names`: the photos that it will be asked about, with so many seeds.
 
     Raises ConfigError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing.
     """
+    method = make_plain_method(config, comfyui, stack, names, seeds)
+    return Textured(method, config.texture) if config.texture else method
+
+
+def make_plain_method(
+    config: MethodConfig, comfyui: ComfyUIConfig | None, stack: Stack | None, names: Sequence[str], seeds: int
+) -> Method:
     ways = (config.diffusion, config.pytorch, config.spandrel, config.fill, config.folder)
     if sum(way is not None for way in ways) != 1:
         raise ConfigError(
@@ -65,6 +77,21 @@ def make_method(
     if comfyui is None:
         raise ConfigError(f"methods: {config.name!r} needs a ComfyUI; give comfyui.url")
     return Sampled(config.diffusion, comfyui)
+
+
+class Textured:
+    """Another method, whose fill gets the texture of the known pixels (asuka_modules.texture)."""
+
+    def __init__(self, method: Method, scale: float):
+        self.method, self.scale = method, scale
+        self.uses_seed, self.weights = method.uses_seed, method.weights
+
+    def __call__(self, question: Question) -> np.ndarray:
+        hole = question.hole[..., None]
+        composite = np.where(hole, self.method(question), question.image)
+        image = torch.from_numpy(composite).movedim(-1, 0)[None] / 255  # (1, 3, H, W)
+        textured = transfer_texture(image, torch.from_numpy(question.hole)[None, None].float(), self.scale)
+        return (textured[0].movedim(0, -1).clamp(0, 1) * 255).round().byte().numpy()
 
 
 class Sampled:

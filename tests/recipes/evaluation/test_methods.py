@@ -11,6 +11,7 @@ from finished import COUNT, SIZE, command
 from PIL import Image
 from spandrel.architectures.LaMa import LaMa
 
+from asuka_modules.texture import transfer_texture
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.question import ask
 
@@ -117,3 +118,19 @@ def test_lama_is_run_by_spandrel(tmp_path):
     assert not lama.uses_seed
     assert list(lama.weights) == ["lama.pth"]
     assert len(lama.weights["lama.pth"]) == 64
+
+
+def test_any_method_can_be_given_texture():
+    """The same as transferring it to the composite by hand, and under the hole nothing matters."""
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    mask[20:40, 24:44] = 255
+    plain, textured = (make_method(MethodConfig("flat", fill="flat", texture=scale)) for scale in (0.0, 4.0))
+    question = ask("photo", image, mask, 0)
+    fill, result = plain(question), textured(question)
+    inside = mask > 0
+    assert np.array_equal(result[~inside], image[~inside])
+    assert result[inside].std() > 4 * fill[inside].std()
+    composite = torch.from_numpy(np.where(inside[..., None], fill, image)).movedim(-1, 0)[None] / 255
+    expected = transfer_texture(composite, torch.from_numpy(inside)[None, None].float(), 4.0)
+    assert np.abs(result - expected[0].movedim(0, -1).numpy() * 255).max() <= 0.5001
