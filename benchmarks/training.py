@@ -3,6 +3,8 @@
     python -m benchmarks.training --photos PHOTOS --masks MASKS --out benchmarks/results/training-cpu.json
 
 Steps are the miniature's. On a CUDA device full-size MAE and alignment steps are measured too, as a share of the GPU's peak.
+With `--against CHECKOUT` the steps of another checkout of this repository are taken in turn with these, and nothing else is
+measured: see benchmarks/steps.py.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from training.sd import LatentDiffusion
 
 from .machine import describe
 from .masks import measure_masks
+from .steps import compare
 from .timing import synchronize
 
 CONFIGS = Path("training/configs/miniature")
@@ -117,7 +120,9 @@ def measure_recipes(photos: list[str], masks: str) -> dict[str, dict[str, float]
         objective = align.AlignObjective(Alignment(recipe.model), network.requires_grad_(False), base, recipe)
         results["align"] = images_per_second(recipe.run, objective, dataset)
 
-    recipe = config.read(decoder.DecoderRecipe, CONFIGS / "decoder.yaml", [*views, "data.augmented=null"])
+    recipe = config.read(
+        decoder.DecoderRecipe, CONFIGS / "decoder.yaml", [*views, "data.augmented=null", "sampled=null"]
+    )
     dataset = Photos(recipe.data, 0, decoder.Corruption(recipe))
     objective = decoder.DecoderObjective(HarmonizingDecoder(recipe.model), base, recipe)
     results["decoder"] = images_per_second(recipe.run, objective, dataset)
@@ -183,7 +188,14 @@ def main() -> None:
     parser.add_argument("--photos", nargs="+", required=True, help="folders of photos")
     parser.add_argument("--masks", required=True, help="folder of object masks")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--against", type=Path, help="another checkout of this repository, to compare steps with")
+    parser.add_argument("--channels-last", action="store_true", help="compare with run.channels_last")
     arguments = parser.parse_args()
+    if arguments.against:
+        settings = {"channels_last": True} if arguments.channels_last else {}
+        result = {"steps against": compare(arguments.against, arguments.photos, arguments.masks, settings)}
+        arguments.out.write_text(json.dumps(result | describe(), indent=2) + "\n")
+        return
     result = {"images per second": measure_recipes(arguments.photos, arguments.masks)}
     result["masks per second and core"] = measure_masks(arguments.masks)
     if torch.cuda.is_available():
