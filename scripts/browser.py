@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def open_page(server: Server, locale: str = "en") -> Iterator[Page]:
         yield page
 
 
-def load(page: Page, workflow: dict, name: str = "test") -> None:
+def load(page: Page, workflow: dict, name: str = "test", app: bool = False) -> None:
+    """Opens a workflow as a graph, or in App Mode."""
+    workflow = workflow | {"extra": workflow["extra"] | {"linearMode": app}}
     page.evaluate("([w, n]) => window.app.loadGraphData(w, true, true, n)", [workflow, name])
 
 
@@ -51,6 +54,42 @@ def show(page: Page, box: tuple[float, float, float, float], scale: float = 1.0,
         [offset, scale],
     )
     page.wait_for_timeout(700)  # the canvas is drawn by a timer, pictures arrive when they arrive
+
+
+def paint_mask(page: Page, line: list[tuple[float, float]], painted: Callable[[], None] = lambda: None) -> None:
+    """In App Mode: draws a line over the image, in shares of its width and height, with the mask editor's own brush.
+
+    `painted` is called before the mask is saved.
+    """
+    page.locator("[data-slot=drop-zone-indicator]").first.hover()
+    page.get_by_label("Open in Mask Editor").first.click()
+    editor = page.get_by_role("dialog").filter(has=page.get_by_test_id("mask-editor-root"))
+    editor.get_by_test_id("zoom-dimensions").wait_for()
+    page.wait_for_timeout(1000)  # until the image has been fitted into the view
+    canvas = editor.locator("canvas").first.bounding_box()
+    page.mouse.move(canvas["x"] + line[0][0] * canvas["width"], canvas["y"] + line[0][1] * canvas["height"])
+    page.mouse.down()
+    for x, y in line[1:]:
+        page.mouse.move(canvas["x"] + x * canvas["width"], canvas["y"] + y * canvas["height"], steps=10)
+    page.mouse.up()
+    painted()
+    editor.get_by_text("Save", exact=True).click()
+    editor.wait_for(state="detached")
+
+
+def run_app(page: Page) -> str:
+    """In App Mode: presses Run and waits for the result; its file name. Raises RuntimeError with what the page says of a failure."""
+    results = page.locator("#linearCenterPanel").get_by_text(re.compile(r"\.png$"))
+    before = results.inner_text() if results.count() else None
+    page.get_by_test_id("linear-run-button").get_by_role("button", name="Run", exact=True).click()
+    failed = page.get_by_test_id("linear-validation-warning-message")
+    for _ in range(600):
+        page.wait_for_timeout(500)
+        if failed.count():
+            raise RuntimeError(failed.inner_text())
+        if results.count() and results.inner_text() != before:
+            return results.inner_text().split("| ")[-1]
+    raise RuntimeError("no result after 300 s")
 
 
 def show_templates(page: Page) -> list[str]:

@@ -46,6 +46,7 @@ class Graph:
 
     def __init__(self, name: str, object_info: dict):
         self.name, self.info, self.nodes = name, object_info, []
+        self.app_mode: dict = {}
 
     def node(self, kind: str, column: int, title: str | None = None, models: list[dict] = [], **inputs) -> Node:
         """Adds a node; an input is another node's output (`node[0]`) or a widget's value, else its default."""
@@ -71,6 +72,20 @@ class Graph:
         number = 100 + sum(other.kind == "MarkdownNote" for other in self.nodes)
         lines = sum(1 + len(line) // NOTE_LINE for line in text.splitlines())
         self.nodes.append(Node(number, "MarkdownNote", -1, "Read me", text=text, height=50 + 13 * lines))
+
+    def app(self, *widgets: tuple[str, str]) -> None:
+        """Opens the workflow in App Mode: these widgets, given as (kind of node, name), and the saved image.
+
+        Of several nodes of a kind, the first is meant. Raises ValueError for a widget that the node does not have.
+        """
+        inputs = []
+        for kind, name in widgets:
+            node = next(node for node in self.nodes if node.kind == kind)
+            if name not in self.values(node):
+                raise ValueError(f"{kind} has no widget {name}, only {', '.join(self.values(node))}")
+            inputs.append([node.id, name, *([{"height": PREVIEW[kind]}] if kind == "LoadImage" else [])])
+        outputs = [node.id for node in self.nodes if node.kind == "SaveImage"]
+        self.app_mode = {"linearMode": True, "linearData": {"inputs": inputs, "outputs": outputs}}
 
     def schema(self, kind: str) -> dict:
         """Input name -> specification, in the order of the node's slots and widgets."""
@@ -138,7 +153,7 @@ class Graph:
             "links": links,
             "groups": [],
             "config": {},
-            "extra": {"ds": {"scale": 0.8, "offset": [60, 80]}},
+            "extra": {"ds": {"scale": 0.8, "offset": [60, 80]}, **self.app_mode},
             "version": 0.4,
         }
 

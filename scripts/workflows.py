@@ -13,6 +13,7 @@ from workflow_blueprint import Blueprint
 from workflow_graph import Graph, Node
 
 PAINTED = "Photo with a painted hole"
+PHOTO, GROW, SEED = ("LoadImage", "image"), ("ASUKA_InpaintPrepare", "grow"), ("KSampler", "seed")  # in App Mode
 HUGGINGFACE = "https://huggingface.co/"
 TEXTURE = 4.0  # of the miniature's soft fills, in pixels of its working size
 DEMO = "https://github.com/asuka-inpaint/ComfyUI-ASUKA/raw/main/demo/"
@@ -71,6 +72,7 @@ def remove_object(g: Graph) -> None:
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, separate_crops=True)
     decoded = inpaint(g, 1, checkpoint, asuka, prepared)
     save(g, 4, prepared, decoded, texture=TEXTURE)
+    g.app(PHOTO, GROW, SEED)
 
 
 def remove_object_without_training(g: Graph) -> None:
@@ -81,6 +83,7 @@ def remove_object_without_training(g: Graph) -> None:
     sampled, _ = inpaint_guided(g, 1, checkpoint, mae, prepared)
     decoded = g.node("VAEDecode", 4, samples=sampled[0], vae=checkpoint[2])
     save(g, 5, prepared, decoded)
+    g.app(PHOTO, GROW, ("ASUKA_MAEPriorGuidance", "strength"), SEED)
 
 
 def asuka_and_plain_sd(g: Graph) -> None:
@@ -152,6 +155,7 @@ def high_resolution(g: Graph) -> None:
     g.node("PreviewImage", 1, "What the model sees", images=prepared[0])
     decoded = inpaint(g, 2, checkpoint, asuka, prepared)
     save(g, 5, prepared, decoded, texture=TEXTURE)
+    g.app(PHOTO, GROW, ("ASUKA_InpaintPrepare", "context"), SEED)
 
 
 def outpaint(g: Graph) -> None:
@@ -162,6 +166,7 @@ def outpaint(g: Graph) -> None:
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=padded[0], mask=padded[1], resolution=256, context=1.5)
     decoded = inpaint(g, 2, checkpoint, asuka, prepared)
     save(g, 5, prepared, decoded, texture=TEXTURE)
+    g.app(PHOTO, *(("ImagePadForOutpaint", side) for side in ("left", "top", "right", "bottom")), SEED)
 
 
 def decoder_only(g: Graph) -> None:
@@ -223,6 +228,7 @@ def flux_fill(g: Graph) -> None:
     shift = {"model": unet[0], "width": size[0], "height": size[1]}
     sampled.inputs["model"] = g.node("ModelSamplingFlux", 2, "The release's shift for this size", **shift)[0]
     g.move_last_before(sampled)
+    g.app(PHOTO, GROW, SEED)
 
 
 def mae_preview(g: Graph) -> None:
@@ -267,6 +273,7 @@ def remove_by_text(g: Graph) -> None:
     prepared = g.node("ASUKA_InpaintPrepare", 3, image=photo[0], mask=cleaned[0], separate_crops=True)
     decoded = inpaint(g, 3, checkpoint, asuka, prepared)
     save(g, 6, prepared, decoded)
+    g.app(PHOTO, ("CLIPTextEncode", "text"), ("ASUKA_DiffEditMask", "threshold"), SEED)
 
 
 def edit_by_text(g: Graph) -> None:
