@@ -1,4 +1,4 @@
-"""Alignment module: turns the MAE prior into the U-Net's cross-attention context, in place of text (ASUKA, sec. 3.2)."""
+"""Alignment module: maps the MAE prior to the U-Net's cross-attention context, in place of text (ASUKA, sec. 3.2)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from .layers import ParallelBlock
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """Shape of an alignment module; the defaults are the paper's `self4` for SD-1.5."""
+    """Size of an alignment module; the defaults are the paper's `self4` for SD-1.5."""
 
     prior_dim: int = 512
     context_dim: int = 768
@@ -18,7 +18,7 @@ class AlignmentConfig:
     head_dim: int = 64
     mlp_ratio: float = 4.0
     num_queries: int = (
-        0  # > 0: that many learned queries cross-attend to the prior; without depth they are all there is
+        0  # > 0: number of learned queries that cross-attend to the prior; with depth 0 the output is the queries alone
     )
     empty_tokens: int = 0  # length of the stored empty-prompt context; 0: none is stored
 
@@ -31,12 +31,12 @@ VARIANTS = {
     "self4": SELF4,
     "prompt": AlignmentConfig(
         depth=0, num_queries=77
-    ),  # no prior at all: learned tokens, the paper's SD-prompt baseline
+    ),  # learned tokens that ignore the prior, the paper's SD-prompt baseline
 }
 
 
 class Alignment(nn.Module):
-    """Linear to the context's width, a few attention blocks, LayerNorm. The number of tokens stays, so locality is kept."""
+    """A linear layer to the context's width, attention blocks and a LayerNorm. One token per patch keeps locality."""
 
     def __init__(self, config: AlignmentConfig = SELF4, operations=nn):
         super().__init__()
@@ -54,12 +54,12 @@ class Alignment(nn.Module):
             self.register_buffer("empty_context", torch.zeros(1, config.empty_tokens, dim))
 
     def init_weights(self) -> None:
-        """Learned queries need to differ from each other; everything else keeps torch's default initialisation."""
+        """Initialize the learned queries with N(0, 0.02) so that they differ; all else keeps torch's default."""
         if self.config.num_queries:
             nn.init.normal_(self.queries, std=0.02)
 
     def forward(self, prior: Tensor) -> Tensor:
-        """MAE prior (B, N, prior_dim) -> context (B, N, context_dim); (B, num_queries, context_dim) with learned queries."""
+        """Map the MAE prior (B, N, prior_dim) to a context (B, N, context_dim), or (B, num_queries, context_dim)."""
         if self.config.num_queries:
             x = self.queries.to(prior).expand(len(prior), -1, -1)
             source = self.proj_in(prior) if self.blocks else None
@@ -73,15 +73,15 @@ class Alignment(nn.Module):
 
 
 def interpolate_context(context: Tensor, empty: Tensor, strength: float) -> Tensor:
-    """c = c_empty + strength * (c_asuka - c_empty), both (B or 1, N, C): 1 is ASUKA alone, 0 the empty prompt."""
+    """Return c_empty + strength * (c_asuka - c_empty) of contexts (B or 1, N, C): 1 is ASUKA, 0 the empty prompt."""
     return context if strength == 1 else torch.lerp(empty.to(context), context, strength)
 
 
 def match_length(context: Tensor, length: int) -> Tensor:
-    """Repeats or drops tokens of `context` (B, T, C), evenly along the sequence, to `length` of them.
+    """Resample `context` (B, T, C) to (B, length, C) by repeating or dropping tokens evenly along the sequence.
 
-    Cross-attention does not see a token's place, only how often each occurs: the proportions stay where `length` is a
-    multiple of T, and nearly so elsewhere (of 77 tokens in 256 some occur three times, some four).
+    Cross-attention ignores the order of tokens, but not how often each occurs. The proportions stay the same if `length`
+    is a multiple of T, and almost the same otherwise (of 77 tokens in 256, some occur three times and some four).
     """
     index = torch.arange(length, device=context.device) * context.shape[1] // length
     return context[:, index]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import os
 import shutil
@@ -10,26 +10,26 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-PREFIX = ".asuka-partial-"  # of the folders in which files are written
-LOCK = "lock"  # held by whoever writes there; the system frees it when they die
-CONTENT = "content"  # what is written; not there before the lock is held
+PREFIX = ".asuka-partial-"  # of the temporary folders that files are written in
+_LOCK = "lock"  # held by the writing process; the system releases it when the process dies
+_CONTENT = "content"  # the file itself; created after the lock is held
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a file to write instead of `path`, which takes the place of `path` at the end of the block.
+    """Yield a temporary file to write to; at the end of the block it replaces `path`.
 
-    After an exception `path` is as it was and nothing stays behind; what an interrupted process left in the folder is
-    removed by the next write there. The block does nothing but write: what goes wrong in it is raised as OSError.
+    After an exception `path` is unchanged and the temporary file is gone. Files left by an interrupted process are removed
+    by the next write to the same folder. Use the block only for writing: raises OSError for any error in it.
     """
     path = Path(path)
     try:
         remove_leftovers(path.parent)
         with (
             tempfile.TemporaryDirectory(prefix=PREFIX, dir=path.parent, ignore_cleanup_errors=True) as folder,
-            FileLock(Path(folder, LOCK)),
+            FileLock(Path(folder, _LOCK)),
         ):
-            partial = Path(folder, CONTENT)
+            partial = Path(folder, _CONTENT)
             partial.touch()
             mode = partial.stat().st_mode  # safetensors makes files that only their owner can read
             yield partial
@@ -43,14 +43,14 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what interrupted writes left in a folder, if there is one; what another process is writing now stays."""
+    """Remove the files that interrupted writes left in `folder`, if it exists, except those still being written."""
     if not folder.is_dir():
         return
     with os.scandir(folder) as entries:
         partial = [Path(entry) for entry in entries if entry.name.startswith(PREFIX)]
     for found in partial:
-        if (found / CONTENT).exists():
+        if (found / _CONTENT).exists():
             with suppress(Timeout, OSError):
-                with FileLock(found / LOCK, timeout=0):
-                    pass  # whoever wrote here is gone
+                with FileLock(found / _LOCK, timeout=0):
+                    pass  # the process that wrote here is gone
                 shutil.rmtree(found, ignore_errors=True)

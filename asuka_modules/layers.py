@@ -1,6 +1,6 @@
 """Transformer blocks shared by the MAE and the alignment module.
 
-`operations` is the namespace the layers are taken from: `torch.nn`, or one of ComfyUI's `comfy.ops` classes.
+`operations` is the namespace that the layers come from: `torch.nn`, or one of ComfyUI's `comfy.ops` classes.
 """
 
 import torch
@@ -9,16 +9,18 @@ from torch import Tensor, nn
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Split the channels of `x` (B, N, C) into heads, (B, num_heads, N, C / num_heads)."""
     b, n, c = x.shape
-    return x.view(b, n, num_heads, c // num_heads).transpose(1, 2)  # (B, heads, N, C / heads)
+    return x.view(b, n, num_heads, c // num_heads).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)  # (B, N, C)
+    """Join the heads of `x` (B, num_heads, N, C / num_heads) to (B, N, C)."""
+    return x.transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
-    """Self-attention with the key names of timm and MAE."""
+    """Multi-head self-attention with the key names of timm and MAE. Raises ValueError if `num_heads` does not divide `dim`."""
 
     def __init__(self, dim: int, num_heads: int, operations=nn):
         super().__init__()
@@ -28,24 +30,27 @@ class Attention(nn.Module):
         self.qkv = operations.Linear(dim, 3 * dim)
         self.proj = operations.Linear(dim, dim)
 
-    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """(B, N, C) -> (B, N, C); `visible` (B, 1, 1, N) bool marks the keys that may be attended to."""
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Map (B, N, C) to (B, N, C). Only keys that are true in `valid` (B, 1, 1, N) bool are attended to."""
         q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
-        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=visible)))
+        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=valid)))
 
 
 class MLP(nn.Module):
+    """Two linear layers with a GELU between them, applied to each token."""
+
     def __init__(self, dim: int, hidden_dim: int, operations=nn):
         super().__init__()
         self.fc1 = operations.Linear(dim, hidden_dim)
         self.fc2 = operations.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, N, C) to (B, N, C)."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block of the MAE."""
+    """Pre-norm transformer block of the MAE: attention, then an MLP, each with a residual connection."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, operations=nn):
         super().__init__()
@@ -54,13 +59,14 @@ class Block(nn.Module):
         self.norm2 = operations.LayerNorm(dim, eps=1e-6)
         self.mlp = MLP(dim, int(dim * mlp_ratio), operations)
 
-    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        x = x + self.attn(self.norm1(x), visible)
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Map (B, N, C) to (B, N, C). Only tokens that are true in `valid` (B, 1, 1, N) bool are attended to."""
+        x = x + self.attn(self.norm1(x), valid)
         return x + self.mlp(self.norm2(x))
 
 
 class ParallelBlock(nn.Module):
-    """Attention and MLP side by side: one linear in, one linear out, q and k RMS-normalised per head (sec. 3.2).
+    """Attention and MLP in parallel, between two linear layers; q and k are RMS-normalized per head (ASUKA, sec. 3.2).
 
     With `cross`, keys and values come from a second sequence.
     """
@@ -78,7 +84,7 @@ class ParallelBlock(nn.Module):
         self.source_linear = operations.Linear(dim, 2 * dim) if cross else None
 
     def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
-        """(B, N, C), and for cross-attention a source (B, M, C) -> (B, N, C)."""
+        """Map (B, N, C) to (B, N, C); with cross-attention, `source` (B, M, C) gives the keys and values."""
         if self.source_linear is None:
             q, k, v, hidden = self.linear1(self.pre_norm(x)).split(self.splits, dim=-1)
         else:

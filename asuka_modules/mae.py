@@ -1,4 +1,4 @@
-"""Masked auto-encoder: reads from the known pixels, coarsely, what belongs in the hole (ASUKA, sec. 3.1)."""
+"""Masked autoencoder (MAE): predicts the content of the hole coarsely from the known pixels (ASUKA, sec. 3.1)."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from .masking import hidden_patches, partial_patches, reduce_mask, resize_known
 
 @dataclass(frozen=True)
 class MAEConfig:
-    """Shape of a MAE; the defaults are ViT-L at 256 pixels."""
+    """Size of a MAE; the defaults are ViT-L at 256 pixels."""
 
     image_size: int = 256
     patch_size: int = 16
@@ -22,12 +22,13 @@ class MAEConfig:
     decoder_depth: int = 8
     decoder_num_heads: int = 16
     mlp_ratio: float = 4.0
-    prior_depth: int = 6  # the prior is the decoder stream after this many blocks
+    prior_depth: int = 6  # the prior is the decoder's features after this many blocks
     partial_patches: bool = False  # MAE-FAR's fine-tuned variant: partly known patches keep their known pixels
-    class_token: bool = False  # facebook's published checkpoints
+    class_token: bool = False  # as in facebook's published checkpoints
 
     @property
     def grid(self) -> int:
+        """Number of patches along each side of the image."""
         return self.image_size // self.patch_size
 
 
@@ -37,7 +38,7 @@ VIT_B = MAEConfig(embed_dim=768, depth=12, num_heads=12)
 
 
 def sincos_position_embedding(dim: int, grid: int) -> Tensor:
-    """Fixed 2-D sine-cosine position embedding, (1, grid * grid, dim): the first half encodes x, the second y."""
+    """Return the fixed 2-D sine-cosine position embedding (1, grid * grid, dim): the first half encodes x, the second y."""
     frequency = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
     angle = torch.arange(grid, dtype=torch.float64)[:, None] * frequency  # (grid, dim / 4)
     axis = torch.cat([angle.sin(), angle.cos()], dim=1)  # (grid, dim / 2)
@@ -47,16 +48,19 @@ def sincos_position_embedding(dim: int, grid: int) -> Tensor:
 
 
 class PatchEmbed(nn.Module):
+    """Linear embedding of non-overlapping patches, written as a convolution."""
+
     def __init__(self, in_channels: int, embed_dim: int, patch_size: int, operations=nn):
         super().__init__()
         self.proj = operations.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image).flatten(2).transpose(1, 2)  # (B, N, C)
+        """Embed the patches of `image` (B, in_channels, H, W) as tokens (B, N, embed_dim), row by row."""
+        return self.proj(image).flatten(2).transpose(1, 2)
 
 
 class MAE(nn.Module):
-    """ViT encoder over the visible patches, light decoder over all of them. Key names are those of the published MAEs."""
+    """ViT encoder over the visible patches and a light decoder over all. Key names are those of the published MAEs."""
 
     def __init__(self, config: MAEConfig = VIT_L, operations=nn):
         super().__init__()
@@ -89,7 +93,7 @@ class MAE(nn.Module):
             buffer[:, config.class_token :] = sincos_position_embedding(buffer.shape[-1], config.grid)
 
     def init_weights(self) -> None:
-        """MAE's initialisation: Xavier-uniform matrices, zero biases, tokens from N(0, 0.02)."""
+        """Initialize as MAE does: Xavier-uniform matrices, zero biases, tokens from N(0, 0.02)."""
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
@@ -99,86 +103,99 @@ class MAE(nn.Module):
             nn.init.normal_(self.cls_token, std=0.02)
 
     def preprocess(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Any-size image (B, 3, H, W) in [0, 1] and binary mask (B, 1, H, W) -> the network's own input:
-        the ImageNet-normalised image with zeros in the hole, and the mask, both `image_size` square."""
+        """Turn an image (B, 3, H, W) in [0, 1] and a binary mask (B, 1, H, W) of any size into the network's input.
+
+        Returns the ImageNet-normalized image (B, 3, S, S) with zeros in the hole, and the mask (B, 1, S, S); S is `image_size`.
+        """
         size = (self.config.image_size, self.config.image_size)
         image = self.normalize(resize_known(image, mask, size))
         mask = reduce_mask(mask, size, "nearest")
         return image.masked_fill(mask > 0.5, 0.0), mask
 
     def normalize(self, image: Tensor) -> Tensor:
-        """[0, 1] -> ImageNet's zero mean and unit variance."""
+        """Normalize (B, 3, H, W) in [0, 1] with ImageNet's mean and standard deviation."""
         return (image - image.new_tensor(IMAGENET_MEAN).view(3, 1, 1)) / image.new_tensor(IMAGENET_STD).view(3, 1, 1)
 
-    def decoder_stream(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Any-size image (B, 3, H, W) in [0, 1] and binary mask (B, 1, H, W) -> the decoder stream after `prior_depth`
-        blocks, (B, N, decoder_embed_dim), a class token first if there is one."""
+    def decoder_features(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the decoder's features after `prior_depth` blocks, (B, N, decoder_embed_dim).
+
+        `image` (B, 3, H, W) in [0, 1] and the binary `mask` (B, 1, H, W) have any size. A class token, if any, comes first.
+        """
         image, mask = self.preprocess(image, mask)
         hidden = hidden_patches(mask, self.config.grid)
         return self.decode_prior(*self.encode(image, hidden), image, mask)
 
     def prior(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Any-size image (B, 3, H, W) in [0, 1] and binary mask (B, 1, H, W) -> the MAE prior (B, N, decoder_embed_dim).
+        """Return the MAE prior (B, N, decoder_embed_dim) of an image (B, 3, H, W) in [0, 1] and a binary mask (B, 1, H, W).
 
-        An all-zero mask gives the *reconstructed* prior, any other the *predicted* one (sec. 3.2).
+        An all-zero mask gives the *reconstructed* prior, any other mask the *predicted* one (ASUKA, sec. 3.2).
         """
-        return self.drop_class_token(self.decoder_stream(image, mask))
+        return self.drop_class_token(self.decoder_features(image, mask))
 
-    def drop_class_token(self, stream: Tensor) -> Tensor:
-        return stream[:, self.config.class_token :]
+    def drop_class_token(self, features: Tensor) -> Tensor:
+        """Remove the class token, if there is one, from decoder features (B, N or N + 1, C): (B, N, C)."""
+        return features[:, self.config.class_token :]
 
-    def reconstruct(self, stream: Tensor) -> Tensor:
-        """What `decoder_stream` returned -> the picture it stands for, (B, 3, S, S) in [0, 1]."""
-        image = self.unpatchify(self.predict(stream))
+    def reconstruct(self, features: Tensor) -> Tensor:
+        """Decode the result of `decoder_features` to an image (B, 3, S, S) in [0, 1]."""
+        image = self.unpatchify(self.predict(features))
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         return (image * std + mean).clamp(0, 1)
 
     def forward(self, image: Tensor, mask: Tensor, hidden: Tensor) -> Tensor:
-        """Pre-processed image and mask, hidden patches (B, N) bool -> predicted patches (B, N, 3 * patch_size ** 2)."""
+        """Predict all patches, (B, N, 3 * patch_size ** 2), from the image (B, 3, S, S) and mask (B, 1, S, S) of `preprocess`.
+
+        `hidden` (B, N) bool marks the patches that the encoder does not see.
+        """
         return self.predict(self.decode_prior(*self.encode(image, hidden), image, mask))
 
     def encode(self, image: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Embeds and encodes the visible patches only, so that cost follows what is known.
+        """Embed and encode only the visible patches of `image` (B, 3, S, S); `hidden` (B, N) bool marks the others.
 
-        Returns their tokens (B, n, embed_dim) after the class token if there is one, their patch indices (B, n), and,
-        where the images of a batch see different numbers of patches, which of the n are real, (B, n) bool.
+        Returns their tokens (B, n, embed_dim), after the class token if there is one, and their patch indices (B, n). If the
+        images of a batch have different numbers of visible patches, the third value (B, n) bool is false for padding.
         """
         c = self.config.class_token
         counts = (~hidden).sum(dim=1)
         indices = hidden.int().argsort(dim=1, stable=True)  # visible patches first
-        indices = indices[:, : max(1, int(counts.max()))]  # a convolution needs something to be of
-        tokens = self.patch_embed(self.strip(image, indices)) + self.pos_embed[0, c:].to(image)[indices]
-        real = None
+        indices = indices[:, : max(1, int(counts.max()))]  # a convolution needs at least one patch
+        tokens = self.patch_embed(self._strip(image, indices)) + self.pos_embed[0, c:].to(image)[indices]
+        valid = None
         if counts.min() < indices.shape[1]:
-            real = torch.arange(indices.shape[1], device=counts.device) < counts[:, None]
-        keys = real
+            valid = torch.arange(indices.shape[1], device=counts.device) < counts[:, None]
+        valid_keys = valid
         if c:
             class_token = (self.cls_token + self.pos_embed[:, :1]).to(tokens).expand(len(tokens), -1, -1)
             tokens = torch.cat([class_token, tokens], dim=1)
-            keys = nn.functional.pad(real, (1, 0), value=True) if real is not None else None
+            valid_keys = nn.functional.pad(valid, (1, 0), value=True) if valid is not None else None
         for block in self.blocks:
-            tokens = block(tokens, keys[:, None, None, :] if keys is not None else None)
-        return self.norm(tokens), indices, real
+            tokens = block(tokens, valid_keys[:, None, None, :] if valid_keys is not None else None)
+        return self.norm(tokens), indices, valid
 
-    def strip(self, image: Tensor, indices: Tensor) -> Tensor:
-        """The patches `indices` (B, n) of an image (B, 3, S, S) side by side, (B, 3, patch_size, n * patch_size)."""
+    def _strip(self, image: Tensor, indices: Tensor) -> Tensor:
+        """Join the patches `indices` (B, n) of `image` (B, 3, S, S) to one row, (B, 3, patch_size, n * patch_size)."""
         b, p, g = len(image), self.config.patch_size, self.config.grid
         rows = torch.arange(b, device=image.device)[:, None]
         patches = image.reshape(b, 3, g, p, g, p)[rows, :, indices // g, :, indices % g]  # (B, n, 3, p, p)
         return patches.permute(0, 2, 3, 1, 4).reshape(b, 3, p, -1)
 
-    def decode_prior(self, tokens: Tensor, indices: Tensor, real: Tensor | None, image: Tensor, mask: Tensor) -> Tensor:
-        """What `encode` returns, with the pre-processed image and mask -> the decoder stream after `prior_depth` blocks."""
+    def decode_prior(
+        self, tokens: Tensor, indices: Tensor, valid: Tensor | None, image: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return the decoder's features after `prior_depth` blocks, (B, N, decoder_embed_dim), a class token first if any.
+
+        `tokens`, `indices` and `valid` come from `encode`, the image (B, 3, S, S) and mask (B, 1, S, S) from `preprocess`.
+        """
         c = self.config.class_token
         embedded = self.decoder_embed(tokens)
         mask_token = self.mask_token.to(embedded)
         visible = embedded[:, c:]
-        if real is not None:
-            visible = torch.where(real.unsqueeze(-1), visible, mask_token)
+        if valid is not None:
+            visible = torch.where(valid.unsqueeze(-1), visible, mask_token)
         x = mask_token.expand(len(image), self.config.grid**2, -1)
         x = x.scatter(1, indices.unsqueeze(-1).expand(-1, -1, x.shape[-1]), visible)
         if self.config.partial_patches:
-            if self.training:  # beyond 1 the clamp would stop its gradient for good
+            if self.training:  # outside of [0, 1] the clamp below would stop the gradient for good
                 with torch.no_grad():
                     self.alpha.clamp_(0, 1)
             alpha = self.alpha.to(x).clamp(0, 1)
@@ -190,20 +207,20 @@ class MAE(nn.Module):
             x = block(x)
         return x
 
-    def predict(self, stream: Tensor) -> Tensor:
-        """Runs the remaining decoder blocks: stream (B, N, decoder_embed_dim) -> patches (B, N, 3 * patch_size ** 2)."""
+    def predict(self, features: Tensor) -> Tensor:
+        """Run the other decoder blocks on features (B, N, decoder_embed_dim): patches (B, N, 3 * patch_size ** 2)."""
         for block in self.decoder_blocks[self.config.prior_depth :]:
-            stream = block(stream)
-        return self.drop_class_token(self.decoder_pred(self.decoder_norm(stream)))
+            features = block(features)
+        return self.drop_class_token(self.decoder_pred(self.decoder_norm(features)))
 
     def patchify(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, N, patch_size * patch_size * 3), channels last within a patch."""
+        """Cut an image (B, 3, S, S) into patches (B, N, patch_size * patch_size * 3), channels last within a patch."""
         b, p, g = len(image), self.config.patch_size, self.config.grid
         x = image.reshape(b, 3, g, p, g, p)
         return x.permute(0, 2, 4, 3, 5, 1).reshape(b, g * g, p * p * 3)
 
     def unpatchify(self, patches: Tensor) -> Tensor:
-        """The inverse of `patchify`."""
+        """Join patches (B, N, patch_size * patch_size * 3) to an image (B, 3, S, S): the inverse of `patchify`."""
         b, p, g = len(patches), self.config.patch_size, self.config.grid
         x = patches.reshape(b, g, g, p, p, 3)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(b, 3, g * p, g * p)

@@ -1,4 +1,4 @@
-"""Hole masks: 1 = hole, 0 = known, everywhere. What lies under a hole never reaches a network."""
+"""Hole masks: 1 = hole, 0 = known, everywhere. The masked content never reaches a network."""
 
 import torch
 import torch.nn.functional as F
@@ -6,17 +6,18 @@ from torch import Tensor
 
 
 def fill_hole(image: Tensor, mask: Tensor, value: float) -> Tensor:
-    """Paints the hole of `image` (B, C, H, W) with `value`; `mask` (B, 1, H, W), hole above 0.5.
+    """Fill the hole of `image` (B, C, H, W) with `value`. The hole is where `mask` (B, 1, H, W) is above 0.5.
 
-    Selects instead of multiplying, so that even a NaN under the hole leaves no trace.
+    Values are selected, not multiplied, so that not even a NaN in the hole leaves a trace.
     """
     return image.masked_fill(mask > 0.5, value)
 
 
 def resize_known(image: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Area-resizes `image` (B, C, H, W) to `size` (h, w), averaging known pixels only; 0 where none is known.
+    """Resize `image` (B, C, H, W) to `size` (h, w) by averaging known pixels only; 0 if there are none.
 
-    Where no hole is near this is plain area resampling; at a hole's edge nothing bleeds out of it.
+    The hole is where `mask` (B, 1, H, W) is above 0.5. Away from it this is plain area resampling; at its edge nothing
+    bleeds out of it.
     """
     known = resize_area((mask <= 0.5).float(), size)
     total = resize_area(fill_hole(image, mask, 0.0), size)
@@ -24,19 +25,19 @@ def resize_known(image: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_area(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The mean of `image` (B, C, H, W) over what every pixel of `size` (h, w) covers, as OpenCV's INTER_AREA; float32.
+    """Resize `image` (B, C, H, W) to float32 (B, C, h, w) of `size` (h, w) by area, exactly as OpenCV's INTER_AREA does.
 
-    A source pixel counts by the part of it that is covered; `F.interpolate(mode="area")` counts it in full.
+    A source pixel counts by the fraction of it that is covered; `F.interpolate(mode="area")` counts it in full.
     """
-    return resize_axis(resize_axis(image, -2, size[0]), -1, size[1])
+    return _resize_axis(_resize_axis(image, -2, size[0]), -1, size[1])
 
 
-def resize_axis(image: Tensor, axis: int, length: int) -> Tensor:
-    """Of n source pixels, i to i + 1 in units of which the results are n / length long: summed tap by tap."""
+def _resize_axis(image: Tensor, axis: int, length: int) -> Tensor:
+    """Resize one axis from n to `length` pixels: each result is the mean over n / length source pixels, added tap by tap."""
     n = image.shape[axis]
     if n == length:
         return image.float()
-    edges = torch.arange(length + 1) * n  # in units of 1 / length of a source pixel, so that they are exact
+    edges = torch.arange(length + 1) * n  # integers, in units of 1 / length of a source pixel, and so exact
     start, end = edges[:-1], edges[1:]
     first = start // length
     total = 0.0
@@ -48,9 +49,9 @@ def resize_axis(image: Tensor, axis: int, length: int) -> Tensor:
 
 
 def reduce_mask(mask: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Reduces a binary mask (B, 1, H, W) to `size` (h, w), still binary.
+    """Reduce a binary mask (B, 1, H, W) to a binary mask (B, 1, h, w) of `size` (h, w).
 
-    "nearest" samples (Asymmetric VQGAN, diffusers); "area" marks every cell that any hole pixel touches (ASUKA-FLUX).
+    "nearest" samples it (Asymmetric VQGAN, diffusers); "area" gives 1 if any hole pixel is covered (ASUKA-FLUX).
     """
     if mode == "nearest":
         return F.interpolate(mask, size, mode="nearest")
@@ -58,11 +59,11 @@ def reduce_mask(mask: Tensor, size: tuple[int, int], mode: str) -> Tensor:
 
 
 def hidden_patches(mask: Tensor, grid: int) -> Tensor:
-    """Binary mask (B, 1, S, S) -> (B, grid * grid) bool: a patch is hidden if any of its pixels is hole (sec. 3.1)."""
+    """Return which patches contain a hole pixel of `mask` (B, 1, S, S), as (B, grid * grid) bool (ASUKA, sec. 3.1)."""
     return reduce_mask(mask, (grid, grid), "area").flatten(1) > 0
 
 
 def partial_patches(mask: Tensor, grid: int) -> Tensor:
-    """Binary mask (B, 1, S, S) -> (B, grid * grid) bool: patches with both hole and known pixels (MAE-FAR)."""
-    covered = F.interpolate(mask, (grid, grid), mode="area").flatten(1)
-    return (covered > 0) & (covered < 1)
+    """Return which patches contain both hole and known pixels of `mask` (B, 1, S, S), as (B, grid * grid) bool (MAE-FAR)."""
+    coverage = F.interpolate(mask, (grid, grid), mode="area").flatten(1)
+    return (coverage > 0) & (coverage < 1)

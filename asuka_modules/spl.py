@@ -1,4 +1,4 @@
-"""SPL: fills a hole in one pass, guided by features of the complete scene that it learns to guess (Zhang et al., IJCAI 2021).
+"""SPL: fills a hole in one pass, guided by predicted semantic features of the complete scene (Zhang et al., IJCAI 2021).
 
 Module and parameter names are those of the published generators, so that their weights load by name.
 """
@@ -14,7 +14,7 @@ from .masking import fill_hole, reduce_mask
 
 @dataclass(frozen=True)
 class SPLConfig:
-    """Shape of a generator; the defaults are the published one's."""
+    """Size of a generator; the defaults are those of the published weights."""
 
     ch: int = 64
     feature_dim: int = 152  # channels of the teacher's features
@@ -29,14 +29,14 @@ PUBLISHED = SPLConfig()
 
 
 def normalize_region(x: Tensor, region: Tensor) -> Tensor:
-    """Zero mean and unit variance over a region of each channel of each image, 0 elsewhere.
+    """Normalize `x` (B, C, H, W) to zero mean and unit variance over `region` (B, 1, H, W), binary, by channel and image.
 
-    x (B, C, H, W), binary region (B, 1, H, W) -> (B, C, H, W). The region's mean fills the rest, so that instance
-    normalisation sees the region's statistics; the root undoes that the filling has no variance.
+    The result (B, C, H, W) is 0 outside the region. Filling the rest with the region's mean lets instance normalization
+    compute the region's statistics; the square root compensates for the rest having no variance.
     """
     dtype = x.dtype
-    counting = torch.promote_types(dtype, torch.float32)  # half precision cannot count a picture's pixels
-    x, region = x.to(counting), region.to(counting)
+    accumulate = torch.promote_types(dtype, torch.float32)  # half precision cannot count the pixels of an image
+    x, region = x.to(accumulate), region.to(accumulate)
     size = region.sum((2, 3), keepdim=True).clamp_min(1)
     x = x * region
     mean = x.sum((2, 3), keepdim=True) / size
@@ -45,7 +45,7 @@ def normalize_region(x: Tensor, region: Tensor) -> Tensor:
 
 
 class HoleNorm(nn.Module):
-    """Region normalisation of hole and known part, each with its own scale and shift (RN-B)."""
+    """Region normalization of the hole and the known part, each with its own scale and shift (RN-B)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -55,18 +55,19 @@ class HoleNorm(nn.Module):
         self.background_beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Normalize `x` (B, C, h, w) with the binary `mask` (B, 1, H, W) of any size; 1 = hole."""
         mask = reduce_mask(mask, x.shape[-2:], "nearest")
         x = normalize_region(x, mask) + normalize_region(x, 1 - mask)
         gamma, beta, known_gamma, known_beta = (
             vector.to(x).view(-1, 1, 1)
             for vector in (self.foreground_gamma, self.foreground_beta, self.background_gamma, self.background_beta)
         )
-        # both shifts count everywhere, as in the published code
+        # both shifts are applied everywhere, as in the published code
         return x * mask * (1 + gamma) + beta + x * (1 - mask) * (1 + known_gamma) + known_beta
 
 
 class SpatialAttention(nn.Module):
-    """Which pixels look alike in all channels, (B, C, H, W) -> (B, 1, H, W) in [0, 1], with scale and shift maps."""
+    """Spatial attention map, computed from the mean and maximum over channels, with a scale map and a shift map."""
 
     def __init__(self, operations=nn):
         super().__init__()
@@ -75,12 +76,13 @@ class SpatialAttention(nn.Module):
         self.beta_conv = operations.Conv2d(1, 1, 7, padding=3)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (B, C, H, W) to the attention in [0, 1], the scale and the shift, each (B, 1, H, W)."""
         attention = self.conv1(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)).sigmoid()
         return attention, self.gamma_conv(attention), self.beta_conv(attention)
 
 
 class LearnedNorm(nn.Module):
-    """Region normalisation of two regions that the network finds by itself (RN-L)."""
+    """Region normalization of two regions that the network finds by itself (RN-L)."""
 
     THRESHOLD = 0.8
 
@@ -89,6 +91,7 @@ class LearnedNorm(nn.Module):
         self.sa = SpatialAttention(operations)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalize (B, C, H, W)."""
         attention, gamma, beta = self.sa(x)
         region = (attention.detach() >= self.THRESHOLD).to(x)
         x = normalize_region(x, region) + normalize_region(x, 1 - region)
@@ -96,7 +99,7 @@ class LearnedNorm(nn.Module):
 
 
 class SPADE(nn.Module):
-    """Instance normalisation whose scale and shift are read off a layout, pixel by pixel (Park et al., CVPR 2019)."""
+    """Instance normalization with scale and shift predicted from a semantic layout (SPADE, Park et al., CVPR 2019)."""
 
     def __init__(self, channels: int, layout_channels: int, hidden: int, operations=nn):
         super().__init__()
@@ -105,12 +108,13 @@ class SPADE(nn.Module):
         self.mlp_beta = operations.Conv2d(hidden, channels, 3, padding=1)
 
     def forward(self, x: Tensor, layout: Tensor) -> Tensor:
+        """Normalize `x` (B, channels, H, W) with `layout` (B, layout_channels, h, w), which may have another size."""
         hidden = self.mlp_shared(F.interpolate(layout, x.shape[-2:], mode="nearest"))
         return F.instance_norm(x) * (1 + self.mlp_gamma(hidden)) + self.mlp_beta(hidden)
 
 
 class SemanticBlock(nn.Module):
-    """Residual block normalised by the layout."""
+    """Residual block that is normalized by the semantic layout."""
 
     def __init__(self, channels: int, hidden: int, operations=nn):
         super().__init__()
@@ -128,6 +132,7 @@ class SemanticBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, layout: Tensor) -> Tensor:
+        """Map `x` (B, channels, H, W) to the same shape, given `layout` (B, channels, h, w)."""
         h = x
         for module in self.conv_block:
             h = module(h, layout) if isinstance(module, SPADE) else module(h)
@@ -135,6 +140,8 @@ class SemanticBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
+    """Two convolutions with a residual connection."""
+
     def __init__(self, channels: int, operations=nn):
         super().__init__()
         self.conv_block = nn.Sequential(
@@ -146,30 +153,37 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, H, W) to the same shape."""
         return x + self.conv_block(x)
 
 
 class DenseLayer(nn.Module):
+    """Convolution whose output is appended to its input."""
+
     def __init__(self, channels: int, growth: int, operations=nn):
         super().__init__()
         self.conv = operations.Conv2d(channels, growth, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, H, W) to (B, channels + growth, H, W)."""
         return torch.cat([x, F.relu(self.conv(x))], dim=1)
 
 
 class ResidualDenseBlock(nn.Module):
+    """Densely connected convolutions with a residual connection (Zhang et al., CVPR 2018)."""
+
     def __init__(self, channels: int, layers: int, growth: int, operations=nn):
         super().__init__()
         self.layers = nn.Sequential(*(DenseLayer(channels + i * growth, growth, operations) for i in range(layers)))
         self.lff = operations.Conv2d(channels + layers * growth, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, H, W) to the same shape."""
         return x + self.lff(self.layers(x))
 
 
 class SPLGenerator(nn.Module):
-    """Image encoder and decoder, and between them blocks normalised by what the semantic learner guesses of the scene."""
+    """Image encoder and decoder, with blocks between them that are normalized by the predicted semantic layout."""
 
     def __init__(self, config: SPLConfig = PUBLISHED, operations=nn):
         super().__init__()
@@ -211,15 +225,17 @@ class SPLGenerator(nn.Module):
         )
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Image (B, 3, H, W) in [0, 1], its hole arbitrary, and binary mask (B, 1, H, W), sides multiples of 4 ->
-        the complete image (B, 3, H, W) in [0, 1], and its features (B, feature_dim, H / 4, W / 4) as a teacher would
-        see them. Best at the size of the training, 256. Raises ValueError for other sides."""
+        """Complete an image (B, 3, H, W) in [0, 1]; the binary `mask` (B, 1, H, W) is 1 in the hole. Best at 256 pixels.
+
+        Returns the complete image (B, 3, H, W) in [0, 1] and the predicted teacher features (B, feature_dim, H / 4, W / 4).
+        Raises ValueError if H or W is not a multiple of 4.
+        """
         h, w = image.shape[-2:]
         if h % 4 or w % 4:
             raise ValueError(f"the image is {w}x{h}; sides that are multiples of 4 were expected, so pad it")
         image = fill_hole(image, mask, 1.0)  # white
         layout = self.layout(image, mask)
-        x = F.relu(self.encoder_in1(self.encoder_conv1(reflect_pad(image, 3)), mask))
+        x = F.relu(self.encoder_in1(self.encoder_conv1(_reflect_pad(image, 3)), mask))
         x = F.relu(self.encoder_in2(self.encoder_conv2(x), mask))
         x = F.relu(self.encoder_in3(self.encoder_conv3(x), mask))
         for block in self.middle:
@@ -227,9 +243,12 @@ class SPLGenerator(nn.Module):
         return (self.decoder(x).tanh() + 1) / 2, self.feature_mapping(layout)
 
     def layout(self, image: Tensor, mask: Tensor) -> Tensor:
-        """What the scene holds, hole included, (B, 4 * ch, H / 4, W / 4); seen at twice the size."""
+        """Predict the semantic layout of the complete scene, (B, 4 * ch, H / 4, W / 4), at twice the image's size.
+
+        `image` is (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W) binary.
+        """
         x = F.interpolate(torch.cat([image, mask], dim=1), scale_factor=2, mode="nearest")
-        x = F.leaky_relu(self.encoder_conv1_sm(reflect_pad(x, 3)), 0.1)
+        x = F.leaky_relu(self.encoder_conv1_sm(_reflect_pad(x, 3)), 0.1)
         x = F.leaky_relu(self.encoder_conv2_sm(x), 0.1)
         x = F.leaky_relu(self.encoder_conv3_sm(x), 0.1)
         start = F.leaky_relu(self.encoder_conv4_sm(x), 0.1)
@@ -240,5 +259,6 @@ class SPLGenerator(nn.Module):
         return self.feature_recon(self.gff(torch.cat(dense, dim=1)) + start)
 
 
-def reflect_pad(x: Tensor, width: int) -> Tensor:
+def _reflect_pad(x: Tensor, width: int) -> Tensor:
+    """Pad the four sides of `x` (B, C, H, W) by `width` pixels of its reflection."""
     return F.pad(x, (width,) * 4, mode="reflect")

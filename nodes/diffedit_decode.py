@@ -10,7 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..asuka_modules.diffedit import ddim_step, reduce_to_cells
+from ..asuka_modules.diffedit import ddim_step, to_latent_mask
 from . import sockets
 from .checks import checked
 from .ddim_invert import Trajectory
@@ -63,7 +63,7 @@ class ASUKA_DiffEditDecode(io.ComfyNode):
         if near(mask.shape[-2:], cells, factor):
             mask = Window(mask.shape[-2:], cells, factor).cut(mask.unsqueeze(1)).squeeze(1)
         side = round(mask.shape[-1] / cells[-1])
-        mask = reduce_to_cells(mask, cells)
+        mask = to_latent_mask(mask, cells)
         if not mask.any():
             raise ValueError(
                 f"the mask covers more than half of no latent cell, {side}x{side} of its pixels; grow it with Clean Mask"

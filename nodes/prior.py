@@ -67,9 +67,9 @@ class ASUKA_MAEPriorEncode(io.ComfyNode):
             chunk, hole = (x[start : start + BATCH].float() for x in (image, mask))
             # Made small before they move: the device never holds the photos at their own size.
             chunk, hole = resize_known(chunk, hole, seen), reduce_mask(hole, seen, "nearest")
-            stream = network.decoder_stream(chunk.to(mae.device), hole.to(mae.device))
-            priors.append(network.drop_class_token(stream).to(mm.intermediate_device()))
-            preview = network.reconstruct(stream).to(mm.intermediate_device())
+            features = network.decoder_features(chunk.to(mae.device), hole.to(mae.device))
+            priors.append(network.drop_class_token(features).to(mm.intermediate_device()))
+            preview = network.reconstruct(features).to(mm.intermediate_device())
             preview = torch.nn.functional.interpolate(preview, size, mode="bicubic").clamp(0, 1)
             previews.append(preview.to(mm.intermediate_dtype()))
             progress.update(len(preview))

@@ -164,7 +164,7 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
     def sample(trained: Alignment, path: Path) -> None:
         batch = {key: value.to(device) for key, value in examples.items()}
         image, mask = batch["image"], batch["mask"]
-        expected = mae.reconstruct(mae.decoder_stream(image, mask))
+        expected = mae.reconstruct(mae.decoder_features(image, mask))
         rows = {"hole in grey": image * (1 - mask) + mask / 2, "MAE": F.interpolate(expected, image.shape[-2:])}
         contexts = {
             "empty prompt": base.empty_context.expand(len(image), -1, -1),

@@ -167,7 +167,7 @@ def train(recipe: MAERecipe) -> MAE:
     def sample(trained: MAE, path: Path) -> None:
         device = trained.mask_token.device
         image, mask = examples["image"].to(device), examples["mask"].to(device)
-        picture = trained.reconstruct(trained.decoder_stream(image, mask))
+        picture = trained.reconstruct(trained.decoder_features(image, mask))
         rows = {
             "hole in grey": image * (1 - mask) + mask / 2,
             "MAE": picture,

@@ -175,7 +175,7 @@ def test_mask_is_the_pipelines(models, pipeline, inputs):
         generator=torch.Generator().manual_seed(3),
     )
     ours, _ = find_mask(models["eps"], query, reference, latent)
-    cells = module("diffedit_decode").reduce_to_cells(ours, (CELLS, CELLS))[:, 0]
+    cells = module("diffedit_decode").to_latent_mask(ours, (CELLS, CELLS))[:, 0]
     assert 0 < mask.sum() < mask.size
     assert (cells != torch.from_numpy(mask)).sum() <= 1  # a value at the very threshold
 
@@ -244,7 +244,7 @@ def test_mask_is_the_object_that_an_ideal_model_would_change(models):
     prompts = [torch.full((1, 1, 768), float(number)) for number in (0, 1)]
     for clip in ("mean", "percentile", "none"):
         mask, _ = find_mask(model, *prompts, scenes[1:], clip=clip, strength=0.5)
-        cells = module("diffedit_decode").reduce_to_cells(mask, (32, 32))
+        cells = module("diffedit_decode").to_latent_mask(mask, (32, 32))
         assert torch.equal(cells[0, 0], scenes[1, 0] > 0)
 
 
@@ -349,7 +349,7 @@ def test_deviation_blending_lands_on_the_level_just_reached(models, pipeline, in
         image=latent, prompt_embeds=empty, guidance_scale=1.0, num_inference_steps=STEPS, inpaint_strength=RATIO
     ).latents
     theirs = pipeline(
-        mask_image=module("diffedit_decode").reduce_to_cells(half, (CELLS, CELLS)).float(),
+        mask_image=module("diffedit_decode").to_latent_mask(half, (CELLS, CELLS)).float(),
         image_latents=inverted,
         prompt_embeds=query,
         negative_prompt_embeds=empty,

@@ -269,7 +269,7 @@ def test_weights_load_where_layers_begin_without(extension, monkeypatch):
     lazy, image, mask = miniature(extension, "mae"), torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)
     mask[..., 60:200, 60:200] = 1
     monkeypatch.undo()
-    found, expected = (mae.load(0).decoder_stream(image, mask) for mae in (lazy, miniature(extension, "mae")))
+    found, expected = (mae.load(0).decoder_features(image, mask) for mae in (lazy, miniature(extension, "mae")))
     assert torch.equal(found, expected)
 
 

@@ -195,7 +195,7 @@ def test_stream_continues_to_the_reconstruction():
     """The preview is what the whole network predicts, though it starts from the prior."""
     mae = random_mae()
     image, mask = random_batch()
-    stream = mae.decoder_stream(image, mask)
+    stream = mae.decoder_features(image, mask)
     normalized, mask = mae.preprocess(image, mask)
     predicted = mae.unpatchify(mae(normalized, mask, hidden_patches(mask, 8)))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

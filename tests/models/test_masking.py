@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asuka_modules.diffedit import reduce_to_cells
+from asuka_modules.diffedit import to_latent_mask
 from asuka_modules.masking import reduce_mask, resize_area, resize_known
 
 SIZES = [  # height and width, before and after
@@ -114,7 +114,7 @@ def test_every_cell_that_a_hole_touches_is_hole(before, after):
 def test_latent_cells_are_of_the_side_that_covers_more(size):
     mask = (np.random.default_rng(2).random(size) < 0.5).astype(np.float32)
     share = cv2.resize(mask, (12, 10), interpolation=cv2.INTER_AREA)
-    found = reduce_to_cells(torch.from_numpy(mask)[None], (10, 12))[0, 0].numpy()
+    found = to_latent_mask(torch.from_numpy(mask)[None], (10, 12))[0, 0].numpy()
     clear = np.abs(share - 0.5) > 1e-4
     assert np.array_equal(found[clear], share[clear] > 0.5)
-    assert not reduce_to_cells(torch.eye(2).repeat(1, 30, 36), (10, 12)).any()  # a checkerboard: half of every cell
+    assert not to_latent_mask(torch.eye(2).repeat(1, 30, 36), (10, 12)).any()  # a checkerboard: half of every cell

@@ -54,7 +54,7 @@ def test_networks_run_where_their_layers_are(name, monkeypatch):
         load_layers(network, device)
         inputs = [torch.empty(shape, device=device) for shape in shapes]
         if isinstance(network, MAE):
-            stream = network.decoder_stream(*inputs)
+            stream = network.decoder_features(*inputs)
             outputs = network.drop_class_token(stream), network.reconstruct(stream)
         else:
             outputs = network(*inputs)

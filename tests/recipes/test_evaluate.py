@@ -121,7 +121,7 @@ def test_methods_are_their_networks_one_after_the_other(weights, question):
         "decoder stock": base.decode(prior),
         "ASUKA": parts["decoder"](prior / SCALE, image, mask),
         "ASUKA, seam closed": close_seam(parts["decoder"](prior / SCALE, image, mask), image, mask),
-        "MAE": parts["mae"].reconstruct(parts["mae"].decoder_stream(image, mask)),
+        "MAE": parts["mae"].reconstruct(parts["mae"].decoder_features(image, mask)),
     }
     for name, picture in expected.items():
         picture = picture[0].clamp(0, 1).permute(1, 2, 0).numpy()

@@ -44,7 +44,7 @@ def test_partial_patches_begin_as_the_plain_mae(tmp_path):
     image, mask = torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
     mask[..., 10:30, 10:31] = 1
     assert partial.config.partial_patches
-    assert torch.equal(partial.decoder_stream(image, mask), plain.decoder_stream(image, mask))
+    assert torch.equal(partial.decoder_features(image, mask), plain.decoder_features(image, mask))
     checkpoints.save(tmp_path / "partial.safetensors", {"mae": partial})
     with pytest.raises(config.ConfigError, match=r"partial_patches=True.*but model is .*partial_patches=False"):
         mae.start_from(str(tmp_path / "partial.safetensors"), TINY_MAE)
@@ -56,7 +56,7 @@ def test_weight_of_partial_patches_comes_back_from_beyond_one():
     image, mask = torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
     mask[..., 10:30, 10:31] = 1
     torch.nn.init.constant_(partial.alpha, 1.01)
-    partial.decoder_stream(image, mask).square().sum().backward()
+    partial.decoder_features(image, mask).square().sum().backward()
     assert partial.alpha == 1
     assert partial.alpha.grad != 0
 

@@ -91,7 +91,7 @@ class Stack:
         """What the decoder returns, (1, 3, H, W)."""
         if config.decoder == "mae":
             mae = self.networks["mae"]
-            painted = mae.reconstruct(mae.decoder_stream(image, mask))
+            painted = mae.reconstruct(mae.decoder_features(image, mask))
             return F.interpolate(painted, image.shape[-2:], mode="bicubic")
         latent = self.latent(config, question, image, mask)
         if config.decoder == "stock":
