@@ -18,10 +18,14 @@ from .stitch import ASUKA_InpaintStitch
 
 
 class ASUKAExtension(ComfyExtension):
+    """All nodes of this extension, and the model folder that they need."""
+
     async def on_load(self) -> None:
+        """Register models/asuka with ComfyUI."""
         register_model_folder()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return the node classes in the order of the workflow."""
         return [
             ASUKA_Load,
             ASUKA_InpaintPrepare,
@@ -40,4 +44,5 @@ class ASUKAExtension(ComfyExtension):
 
 
 async def comfy_entrypoint() -> ComfyExtension:
+    """Return the extension: ComfyUI calls this when it loads the folder."""
     return ASUKAExtension()

@@ -1,4 +1,4 @@
-"""ASUKA Align Conditioning: the MAE prior as the U-Net's conditioning, in place of text."""
+"""ASUKA Align Conditioning: the MAE prior as conditioning for the U-Net, in place of text (ASUKA, sec. 3.2)."""
 
 import comfy.model_management
 import torch
@@ -12,13 +12,15 @@ from .networks import Missing, Network, require
 
 
 class ASUKA_AlignConditioning(io.ComfyNode):
+    """Maps the MAE prior to conditioning for the U-Net."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ASUKA_AlignConditioning",
             display_name="ASUKA Align Conditioning",
             category="ASUKA",
-            description="Turns the MAE prior into conditioning that replaces the text encoders'. Sample with cfg 1.",
+            description="Turns the MAE prior into conditioning that replaces the text prompt. Sample with cfg 1.",
             search_aliases=["asuka", "inpaint conditioning", "object removal", "promptless"],
             inputs=[
                 sockets.Alignment.Input("alignment", tooltip="From Load ASUKA."),
@@ -29,17 +31,19 @@ class ASUKA_AlignConditioning(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="1: the prior alone. 0: the empty prompt. Between: interpolated. FLUX's weights were published for 0.5.",
+                    tooltip="1: the prior alone. 0: the empty prompt. Values between interpolate. The published FLUX weights are made for 0.5.",
                 ),
                 io.Conditioning.Input(
                     "base",
                     optional=True,
-                    tooltip="Conditioning that stands for strength 0, usually the empty prompt. Without it the empty prompt stored with the weights is used.",
+                    tooltip="Conditioning to use at strength 0, usually the empty prompt. If not connected, the empty prompt stored with the weights is used.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output("positive", tooltip="For InpaintModelConditioning or KSampler."),
-                io.Conditioning.Output("negative", tooltip="The base, as long as positive; unused at cfg 1."),
+                io.Conditioning.Output(
+                    "negative", tooltip="The base, resampled to the length of positive. Unused at cfg 1."
+                ),
             ],
         )
 
@@ -49,9 +53,7 @@ class ASUKA_AlignConditioning(io.ComfyNode):
         cls, alignment: Network | Missing, prior: Tensor, strength: float, base: list | None = None
     ) -> io.NodeOutput:
         if base and len(base) > 1:
-            raise ValueError(
-                f"base holds {len(base)} conditionings combined; one was expected, usually the empty prompt"
-            )
+            raise ValueError(f"base holds {len(base)} combined conditionings; expected one, usually the empty prompt")
         empty, options = base[0] if base else (None, {})
         alignment = require(alignment)
         positive, negative = align(alignment, prior, empty, strength)
@@ -66,13 +68,17 @@ class ASUKA_AlignConditioning(io.ComfyNode):
 def align(
     alignment: Network, prior: Tensor, base: Tensor | None, strength: float, pool: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The aligned prior (B, N, C), or with `pool` its mean (B, 1, C), mixed with `base` (1 or B, T, C), which stands for the
-    empty prompt; and this, as long, which at strength 0 is `base` as it is. Without `base` the empty prompt stored with the
-    weights is used."""
+    """Align the prior (B, N, prior_dim) and mix it with the empty prompt: c_empty + strength * (c_asuka - c_empty).
+
+    The empty prompt is `base` (1 or B, T, C), by default the one stored with the weights. With `pool` the aligned tokens are
+    averaged first, (B, 1, C). Returns the mixed context (B, N, C), and `base` resampled to the same length; at strength 0
+    both are `base`, unchanged. Raises ValueError for widths or batch sizes that do not match, and if an empty prompt is
+    needed but there is none.
+    """
     mm, config = comfy.model_management, alignment.config
     if prior.shape[-1] != config.prior_dim:
         raise ValueError(
-            f"the prior is {prior.shape[-1]} wide but {alignment.file} takes {config.prior_dim}; load MAE and alignment from the same file"
+            f"the prior has width {prior.shape[-1]} but {alignment.file} expects {config.prior_dim}; load MAE and alignment from the same file"
         )
     network = alignment.load(memory_required=prior.numel() // config.prior_dim * config.context_dim * 4 * 32)
     context = network(prior.to(alignment.device, torch.float32)).to(mm.intermediate_device())
@@ -87,18 +93,18 @@ def align(
     else:
         what = "pooled vector" if pool else "prompt"
         raise ValueError(
-            f"strength is {strength:g}, but {alignment.file} stores no empty {what} to mix with; connect as `base` the empty prompt from the model's own text encoders"
+            f"strength is {strength:g}, but {alignment.file} stores no empty {what} to mix with; connect the empty prompt of the model's own text encoders to `base`"
         )
     if empty.shape[-1] != context.shape[-1]:
         raise ValueError(
-            f"base is {empty.shape[-1]} wide but the context of {alignment.file} is {context.shape[-1]}; they belong to different models"
+            f"base has width {empty.shape[-1]} but the context of {alignment.file} has {context.shape[-1]}; they belong to different models"
         )
     if len(empty) not in (1, len(context)):
         raise ValueError(
-            f"there are {len(empty)} of base but {len(context)} of prior; give one for each, or one for all"
+            f"batch sizes differ: {len(empty)} of base but {len(context)} of prior; use equal counts, or a single one"
         )
     empty = empty.to(context)
     if not strength:
-        return empty, empty  # as they are, so that this is the plain model to the bit
+        return empty, empty  # unchanged, so that the result is bit-identical to the model without ASUKA
     empty = match_length(empty, context.shape[1])
     return interpolate_context(context, empty, strength), empty

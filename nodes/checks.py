@@ -1,4 +1,4 @@
-"""What a node was given, checked against its schema: a link passes on what a widget would not let through."""
+"""Checks a node's inputs against its schema: a link can pass values that a widget would not allow."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .tensors import REMEDY, require_finite, require_values, without_channel
 
 
 def checked(execute: Callable) -> Callable:
-    """Decorates a node's `execute`, which then gets numbers within their limits, images (B, H, W, C), masks (B, H, W)
-    and latents (B, C, h, w) of at least one value, and everything else of the type that it is annotated with.
+    """Decorate a node's `execute` so that its inputs are checked before it runs.
 
-    Raises ValueError for anything else: what was found, what was expected, what to do.
+    It then gets numbers within their limits, non-empty images (B, H, W, C), masks (B, H, W) and latents (B, C, h, w), and
+    for all other inputs the annotated type. Raises ValueError otherwise, saying what was found and expected, and the remedy.
     """
     signature = inspect.signature(execute)
 
@@ -37,7 +37,7 @@ def checked(execute: Callable) -> Callable:
 
 
 def check(socket: io.Input, type_: type | None, value: object) -> object:
-    """The value of an input, masks and numbers as nodes expect them. Raises ValueError for one that does not fit."""
+    """Return the value of an input, with masks and numbers converted as nodes expect. Raises ValueError if it is invalid."""
     name, kind = socket.id, socket.get_io_type()
     if kind in ("INT", "FLOAT"):
         return check_number(socket, value)
@@ -55,6 +55,7 @@ def check(socket: io.Input, type_: type | None, value: object) -> object:
 
 
 def describe(value: object) -> str:
+    """Describe a value in a few words for an error message."""
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)}"
     if value is None or isinstance(value, (str, numbers.Number)):
@@ -63,8 +64,9 @@ def describe(value: object) -> str:
 
 
 def check_number(socket: io.Input, value: Any) -> int | float:
+    """Return an int or float between the socket's limits. Raises ValueError for anything else."""
     whole = socket.get_io_type() == "INT"
-    fits = isinstance(value, numbers.Real) and socket.min <= value <= socket.max  # which NaN is not
+    fits = isinstance(value, numbers.Real) and socket.min <= value <= socket.max  # false for NaN
     if not fits or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
         raise ValueError(
@@ -74,23 +76,26 @@ def check_number(socket: io.Input, value: Any) -> int | float:
 
 
 def check_image(name: str, image: Tensor) -> Tensor:
+    """Return a floating-point IMAGE (B, H, W, C). Raises ValueError for anything else."""
     require_values(name, image, 4, "(batch, height, width, channels)")
     if not image.is_floating_point():
         found = str(image.dtype).removeprefix("torch.")
         raise ValueError(
-            f"the {name} holds {found} numbers, expected floating-point numbers from 0 to 1; divide whole numbers by 255"
+            f"the {name} has dtype {found}, expected floating-point values from 0 to 1; divide integers by 255"
         )
     return image
 
 
 def check_mask(name: str, mask: Tensor) -> Tensor:
+    """Return a MASK (B, H, W), without a channel axis. Raises ValueError for anything else."""
     return without_channel(mask)
 
 
 def check_latent(name: str, latent: dict) -> dict:
+    """Return a LATENT whose samples are finite and (B, C, h, w). Raises ValueError for anything else."""
     samples = latent.get("samples")
     if not isinstance(samples, Tensor):
-        found = "of several kinds" if getattr(samples, "is_nested", False) else describe(samples)
+        found = "nested (audio or video)" if getattr(samples, "is_nested", False) else describe(samples)
         raise ValueError(f"the latent is {found}, expected (batch, channels, height, width); {REMEDY}")
     require_values("latent", samples, 4, "(batch, channels, height, width)")
     require_finite("latent", samples, "check the KSampler, or start ComfyUI with --force-fp32")
@@ -98,6 +103,7 @@ def check_latent(name: str, latent: dict) -> dict:
 
 
 def check_conditioning(name: str, conditioning: list) -> list:
+    """Return a non-empty CONDITIONING, a list of [tensor, options]. Raises ValueError for anything else."""
     for item in conditioning:
         if not (isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], Tensor)):
             raise ValueError(f"{name} holds {describe(item)}, expected a tensor and its options; {REMEDY}")
@@ -107,6 +113,7 @@ def check_conditioning(name: str, conditioning: list) -> list:
 
 
 def check_prior(name: str, prior: Tensor) -> Tensor:
+    """Return a finite MAE prior (B, N, C). Raises ValueError for anything else."""
     require_values(name, prior, 3, "(batch, tokens, width)")
     require_finite(name, prior)
     return prior

@@ -1,4 +1,4 @@
-"""Clean Mask: makes a found mask fit for removal."""
+"""Clean Mask: prepares a detected mask for object removal."""
 
 import comfy.utils
 import numpy as np
@@ -12,32 +12,34 @@ from .tensors import warn_if_nothing_is_known
 
 
 class ASUKA_CleanMask(io.ComfyNode):
+    """Drops specks, fills holes and grows a mask."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ASUKA_CleanMask",
             display_name="Clean Mask",
             category="ASUKA",
-            description="Drops specks, fills holes and grows a mask, so that it covers all of an object and nothing else.",
+            description="Drops specks, fills holes and grows a mask, so that it covers a whole object and nothing else.",
             search_aliases=["asuka", "grow mask", "fill holes", "remove specks", "remove small regions"],
             inputs=[
-                io.Mask.Input("mask", tooltip="From DiffEdit Mask, or any; what is above 0.5 counts."),
+                io.Mask.Input("mask", tooltip="Any mask, e.g. from DiffEdit Mask. Values above 0.5 count."),
                 io.Float.Input(
                     "min_area",
                     default=0.005,
                     min=0.0,
                     max=1.0,
                     step=0.001,
-                    tooltip="Connected regions smaller than this share of the picture are dropped.",
+                    tooltip="Connected regions smaller than this share of the image are dropped.",
                 ),
-                io.Boolean.Input("fill_holes", default=True, tooltip="Fill what a region encloses."),
+                io.Boolean.Input("fill_holes", default=True, tooltip="Also fill enclosed areas."),
                 io.Float.Input(
                     "grow",
                     default=0.03,
                     min=0.0,
                     max=0.5,
                     step=0.005,
-                    tooltip="How far to grow, as a share of the longer side: 0.03 is 15 pixels of 512. Shadows and soft edges belong to an object, too.",
+                    tooltip="How far to grow the mask, as a share of the longer side: 0.03 is 15 pixels of 512. Include the object's shadow and soft edges.",
                 ),
             ],
             outputs=[io.Mask.Output("mask", tooltip="For Inpaint Prepare.")],
@@ -54,7 +56,7 @@ class ASUKA_CleanMask(io.ComfyNode):
             progress.update(1)
         if masks.any() and not any(found.any() for found in cleaned):
             raise ValueError(
-                f"every region of the mask is smaller than min_area, {min_area:.1%} of the picture, so nothing is left of it; lower min_area"
+                f"every region of the mask is smaller than min_area, {min_area:.1%} of the image, so nothing is left; lower min_area"
             )
         cleaned = torch.from_numpy(np.stack(cleaned))
         warn_if_nothing_is_known(cleaned)
@@ -62,7 +64,7 @@ class ASUKA_CleanMask(io.ComfyNode):
 
 
 def clean(mask: np.ndarray, min_area: float, fill_holes: bool, grow: float) -> np.ndarray:
-    """A cleaned copy of a mask (H, W) bool; regions that touch at a corner are one."""
+    """Return a cleaned copy of a mask (H, W) bool. Regions that touch at a corner count as one."""
     regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
     large = np.bincount(regions.ravel()) >= min_area * mask.size
     mask = mask & large[regions]

@@ -1,22 +1,22 @@
-"""Which part of a photo a hole is worked on in, and which holes share one."""
+"""Crops around holes: which part of an image to inpaint at the working size, and which holes share a crop."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
 
-LEAST_CONTEXT = 1.25  # of a crop that cannot be square, because the holes are longer than the photo's short side
-NEAR = 16  # holes that are less than about resolution / NEAR pixels apart are one
-MOST = 8  # crops of one photo: a batch has to fit into memory
+LEAST_CONTEXT = 1.25  # for crops that cannot be square because the holes are longer than the image's short side
+NEAR = 16  # holes that are less than about resolution / NEAR pixels apart are treated as one
+MAX_CROPS = 8  # of one image: the batch has to fit into memory
 
-Spans = tuple[tuple[int, int], tuple[int, int]]  # first row and the one after the last, the same of columns
+Spans = tuple[tuple[int, int], tuple[int, int]]  # (first row, last row + 1), (first column, last column + 1)
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 def crop_box(spans: Spans, lengths: tuple[int, int], resolution: int, context: float) -> Box:
-    """The crop around what lies in `spans` of a photo of `lengths` (H, W).
+    """Return the crop around the holes within `spans` of an image of size `lengths` (H, W), in pixels.
 
-    Square, which is what models know best, unless the holes are longer than the photo's short side.
+    It is square, which suits models best, unless the holes are longer than the image's short side.
     """
     longest = max(end - start for start, end in spans)
     side = min(max(resolution, round(context * longest)), max(min(lengths), round(LEAST_CONTEXT * longest)))
@@ -24,7 +24,7 @@ def crop_box(spans: Spans, lengths: tuple[int, int], resolution: int, context: f
 
 
 def place(spans: Spans, lengths: tuple[int, int], size: tuple[int, int]) -> Box:
-    """A crop of that size with the holes in its middle, as far as the photo allows."""
+    """Return a crop of `size` (h, w), centered on the holes as far as the image allows."""
     top, left = (
         min(max((start + end - crop) // 2, 0), n - crop)
         for (start, end), crop, n in zip(spans, size, lengths, strict=True)
@@ -33,29 +33,29 @@ def place(spans: Spans, lengths: tuple[int, int], size: tuple[int, int]) -> Box:
 
 
 def working_size(box: Box, resolution: int) -> tuple[int, int]:
-    """Height and width of a crop once its longer side is at most `resolution`."""
+    """Return the height and width of a crop after its longer side is reduced to at most `resolution`."""
     scale = min(1.0, resolution / max(box[2:]))
     return max(1, round(box[2] * scale)), max(1, round(box[3] * scale))
 
 
 def find_spans(hole: np.ndarray) -> Spans:
-    """Where the holes of (H, W) bool begin and end."""
+    """Return the bounding box of the holes in `hole` (H, W) bool, which has at least one."""
     rows, columns = (np.flatnonzero(hole.any(axis=axis)) for axis in (1, 0))
     return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
 def find_crops(hole: np.ndarray, resolution: int, context: float) -> list[tuple[Box, np.ndarray]]:
-    """Crops of one working size, and which of the holes (H, W) bool each is for; all of them together are `hole` (H, W) bool.
+    """Return crops that have the same working size, each with the holes (H, W) bool that it is for; together they cover `hole`.
 
-    Holes share a crop where it is no larger than each of theirs would be. There are `MOST` crops at most: where holes are
-    more scattered, crops get larger. One crop serves all holes where crops of one shape cannot.
+    Holes share a crop if it is no larger than each of them would need alone. There are at most `MAX_CROPS` crops: they grow
+    if holes are more scattered. If crops of one shape cannot cover all holes, a single crop does.
     """
     gap = max(1, resolution // NEAR)
     labels, spans = near_pieces(hole, gap)
     side = resolution
     while side <= 2 * max(hole.shape):
         groups = group(spans, hole.shape, side, context)
-        if len(groups) <= MOST:
+        if len(groups) <= MAX_CROPS:
             boxes = boxes_of_one_shape([joined for joined, _ in groups], hole.shape, side, context, resolution)
             if not boxes:
                 break
@@ -68,14 +68,14 @@ def find_crops(hole: np.ndarray, resolution: int, context: float) -> list[tuple[
 
 
 def near_pieces(hole: np.ndarray, gap: int) -> tuple[np.ndarray, list[Spans]]:
-    """The holes of (H, W) bool on a grid of cells of `gap` pixels, those of cells side by side being one.
+    """Label the holes of `hole` (H, W) bool on a grid of `gap` x `gap` pixels, joining those in adjacent grid squares.
 
-    The cells' labels, from 1 on, and the spans of each.
+    Returns the labels (H / gap, W / gap), rounded up, from 1 on, and the bounding box of each label in pixels.
     """
     h, w = hole.shape
     padded = np.pad(hole, ((0, -h % gap), (0, -w % gap)))
-    cells = padded.reshape(-(-h // gap), gap, -(-w // gap), gap).any(axis=(1, 3))
-    labels, _ = ndimage.label(cells, structure=np.ones((3, 3)))
+    grid = padded.reshape(-(-h // gap), gap, -(-w // gap), gap).any(axis=(1, 3))
+    labels, _ = ndimage.label(grid, structure=np.ones((3, 3)))
     spans = []
     for i, part in enumerate(ndimage.find_objects(labels), start=1):
         pixels = tuple(slice(s.start * gap, s.stop * gap) for s in part)
@@ -88,12 +88,13 @@ def near_pieces(hole: np.ndarray, gap: int) -> tuple[np.ndarray, list[Spans]]:
     return labels, spans
 
 
-def enlarge(cells: np.ndarray, gap: int, size: tuple[int, int]) -> np.ndarray:
-    return cells.repeat(gap, axis=0)[: size[0]].repeat(gap, axis=1)[:, : size[1]]
+def enlarge(grid: np.ndarray, gap: int, size: tuple[int, int]) -> np.ndarray:
+    """Repeat each value of `grid` (h, w) over `gap` x `gap` pixels and crop the result to `size` (H, W)."""
+    return grid.repeat(gap, axis=0)[: size[0]].repeat(gap, axis=1)[:, : size[1]]
 
 
 def group(pieces: list[Spans], lengths: tuple[int, int], side: int, context: float) -> list[tuple[Spans, list[int]]]:
-    """Pieces that fit one crop: what the groups span, and the labels of the pieces in each, the longest first."""
+    """Group pieces that fit into one crop: the bounding box of each group and the labels of its pieces, longest first."""
 
     def length(spans: Spans) -> int:
         return max(crop_box(spans, lengths, side, context)[2:])
@@ -114,7 +115,10 @@ def group(pieces: list[Spans], lengths: tuple[int, int], side: int, context: flo
 def boxes_of_one_shape(
     groups: list[Spans], lengths: tuple[int, int], side: int, context: float, resolution: int
 ) -> list[Box]:
-    """Crops that have one working size, so that they fit into a batch: the shape of the one that is least square."""
+    """Return crops that have the same working size, to form a batch: all take the shape of the least square one.
+
+    Returns an empty list if no such crops exist.
+    """
     boxes = [crop_box(spans, lengths, side, context) for spans in groups]
     if len({working_size(box, resolution) for box in boxes}) == 1:
         return boxes
@@ -126,7 +130,7 @@ def boxes_of_one_shape(
             for (start, end), n, s in zip(spans, lengths, shape, strict=True)
         ]
         scale = max(max(box[2:]) / max(shape), min(1.0, resolution / max(shape)), *needed)
-        if scale > 1:  # holes that are long in different directions
+        if scale > 1:  # the holes are long in different directions
             return []
         fitted.append(place(spans, lengths, (round(scale * shape[0]), round(scale * shape[1]))))
     return fitted

@@ -1,4 +1,4 @@
-"""DDIM Invert: from a picture to the noise that it would come from (DiffEdit, sec. 3.2)."""
+"""DDIM Invert: from an image to the noise that DDIM would generate it from (DiffEdit, sec. 3.2)."""
 
 from __future__ import annotations
 
@@ -19,47 +19,49 @@ from .diffusion import image_latent, to_intermediate, warn_of_masked_images
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A picture's way to noise."""
+    """The latents of an image at every noise level of a DDIM inversion."""
 
     sigmas: Tensor  # (N + 1,) noise levels, descending to 0
-    latents: Tensor  # (N + 1, B, C, h, w) at those levels, as the sampler sees them
-    samples: Tensor  # (B, C, h, w) the LATENT it started from, untouched
+    latents: Tensor  # (N + 1, B, C, h, w) at these levels, in the sampler's scale
+    samples: Tensor  # (B, C, h, w) the LATENT that it started from, unchanged
     latent_format: str
 
 
 class ASUKA_DDIMInvert(io.ComfyNode):
+    """Inverts DDIM: from an image to noise, keeping all latents."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ASUKA_DDIMInvert",
             display_name="DDIM Invert",
             category="ASUKA/DiffEdit",
-            description="Follows DDIM backwards, from a picture to the noise that it would come from.",
+            description="Runs DDIM backwards, from an image to the noise that it would be generated from.",
             search_aliases=["asuka", "diffedit", "ddim inversion", "unsample", "encode to noise"],
             inputs=[
-                io.Model.Input("model", tooltip="Best a checkpoint that is not for inpainting; those work, too."),
-                io.Conditioning.Input("conditioning", tooltip="The empty prompt. There is no guidance here."),
-                io.Latent.Input("samples", tooltip="The picture, from VAE Encode with the model's own VAE."),
-                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Of the whole way to pure noise."),
+                io.Model.Input("model", tooltip="A regular (non-inpainting) checkpoint works best."),
+                io.Conditioning.Input("conditioning", tooltip="The empty prompt. Inversion uses no guidance."),
+                io.Latent.Input("samples", tooltip="The image, from VAE Encode with the model's own VAE."),
+                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Number of steps for the full schedule."),
                 io.Float.Input(
                     "ratio",
                     default=0.8,
                     min=0.02,
                     max=1.0,
                     step=0.02,
-                    tooltip="Share of the way to go. More lets the edit change more, less keeps more of the picture.",
+                    tooltip="Share of the schedule to invert. Higher values let the edit change more, lower values keep more of the image.",
                 ),
                 io.Combo.Input(
                     "predict_at",
                     options=["next level", "this level"],
                     advanced=True,
-                    tooltip="Noise level that the model is told in a step: the one it leads to, as diffusers does, or the one it starts from, as in the paper.",
+                    tooltip="Noise level to pass to the model in each step: the one that the step leads to, as in diffusers, or the one that it starts from, as in the paper.",
                 ),
             ],
             outputs=[
-                io.Latent.Output("samples", tooltip="The noisy end, for a sampler that adds no noise."),
-                sockets.Trajectory.Output("trajectory", tooltip="The whole way, for DiffEdit Decode."),
-                io.Sigmas.Output("sigmas", tooltip="The noise levels of the way back, for SamplerCustom."),
+                io.Latent.Output("samples", tooltip="The noisy latent, for a sampler that adds no noise."),
+                sockets.Trajectory.Output("trajectory", tooltip="The latents of all steps, for DiffEdit Decode."),
+                io.Sigmas.Output("sigmas", tooltip="The noise levels from noise back to the image, for SamplerCustom."),
             ],
         )
 
@@ -74,7 +76,7 @@ class ASUKA_DDIMInvert(io.ComfyNode):
         sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", steps)
         sigmas = sigmas[-(max(1, round(ratio * (len(sigmas) - 1))) + 1) :]
         if not torch.isfinite(sampling.inverse_noise_scaling(sigmas[:1], torch.ones(1))):
-            raise ValueError(f"ratio {ratio:g} leads to pure noise, where nothing is left of the picture; lower it")
+            raise ValueError(f"ratio {ratio:g} leads to pure noise, where nothing is left of the image; lower it")
         inversion = Inversion(predict_at == "next level")
         guider = comfy.samplers.CFGGuider(model)
         guider.inner_set_conds({"positive": conditioning})
@@ -86,7 +88,10 @@ class ASUKA_DDIMInvert(io.ComfyNode):
 
 
 class Inversion(comfy.samplers.Sampler):
-    """DDIM towards noise; keeps every latent on the way."""
+    """DDIM from the image to noise; keeps the latents of all steps.
+
+    With `at_next` the model is called with the noise level that a step leads to, otherwise with the one it starts from.
+    """
 
     def __init__(self, at_next: bool):
         self.at_next = at_next
@@ -94,21 +99,22 @@ class Inversion(comfy.samplers.Sampler):
     def sample(
         self, guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask=None, disable_pbar=False
     ) -> Tensor:
+        """Return the noisy latent (B, C, h, w) of `latent_image` at the last of the ascending `sigmas`."""
         sampling, x = guider.inner_model.model_sampling, latent_image
         self.latents = [x.cpu()]
         for i in range(len(sigmas) - 1):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            sigma, after = sigmas[i], sigmas[i + 1]
-            level = after if self.at_next else sigma.clamp_min(float(sampling.sigma_min))  # never 0
-            # the model shall see the same input at either level; it scales by the level it is told
+            sigma, sigma_next = sigmas[i], sigmas[i + 1]
+            level = sigma_next if self.at_next else sigma.clamp_min(float(sampling.sigma_min))  # never 0
+            # the model scales its input by `level`; this makes the network's input the same at either level
             x_in = x * input_scale(sampling, sigma) / input_scale(sampling, level)
             denoised = guider(x_in, level.expand(len(x)), **extra_args)
-            x = x + (x_in - denoised) / level * (after - sigma)
+            x = x + (x_in - denoised) / level * (sigma_next - sigma)
             self.latents.append(x.cpu())
             callback(i, denoised, x, len(sigmas) - 1)
         return sampling.inverse_noise_scaling(sigmas[-1], x)
 
 
 def input_scale(sampling, sigma: Tensor) -> Tensor:
-    """What the model multiplies its input by at a noise level."""
+    """Return the factor that the model multiplies its input by at noise level `sigma`, a scalar tensor."""
     return sampling.calculate_input(sigma, torch.ones_like(sigma))

@@ -1,4 +1,4 @@
-"""Harmonizing VAE Decode: latent to image beside the known pixels, without a seam."""
+"""Harmonizing VAE Decode: decodes a latent given the known pixels and the mask, without a seam (ASUKA, sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .tensors import broadcast, inpaint_inputs, nchw_to_image
 from .window import Window
 
 log = logging.getLogger(__name__)
-TILE, SMALLEST_TILE, OVERLAP = 64, 16, 16  # latent cells
+TILE, SMALLEST_TILE, OVERLAP = 64, 16, 16  # in latent pixels
 MARGIN = 6  # pixels around the hole, decoded as hole too where its seam is closed: fills are worst at their rim
 
 
@@ -31,25 +31,25 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
             node_id="ASUKA_HarmonizingVAEDecode",
             display_name="Harmonizing VAE Decode",
             category="ASUKA",
-            description="Decodes a latent while looking at the known pixels and the mask, so that colours meet at the hole's edge.",
+            description="Decodes a latent given the known pixels and the mask, so that colors match at the hole's edge.",
             search_aliases=["asuka", "vae decode inpaint", "seam", "color shift", "colour match"],
             inputs=[
                 sockets.Decoder.Input("decoder", tooltip="From Load ASUKA."),
                 io.Latent.Input("samples", tooltip="From KSampler."),
                 io.Image.Input(
-                    "image", tooltip="The photo that the latent was made from. Whatever is under the hole is ignored."
+                    "image", tooltip="The image that the latent was made from. The masked content is ignored."
                 ),
                 io.Mask.Input("mask", tooltip="White (above 0.5) marks the hole."),
                 io.Boolean.Input(
                     "keep_known",
                     default=True,
-                    tooltip="Return known pixels exactly as they came. Off: as the decoder sees them.",
+                    tooltip="Return the known pixels unchanged, bit for bit. Off: as the decoder reconstructs them.",
                 ),
                 io.Boolean.Input(
                     "close_seam",
                     default=True,
                     optional=True,
-                    tooltip="With keep_known: shift the colours in the hole so that they meet the known pixels all along its edge. Off: as the decoder alone leaves them.",
+                    tooltip="With keep_known: shift the colors in the hole so that they match the known pixels along its whole edge (Poisson blending). Off: the decoder's own colors.",
                 ),
             ],
             outputs=[io.Image.Output("image", tooltip="The result, at the size of the input image.")],

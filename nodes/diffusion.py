@@ -1,4 +1,4 @@
-"""What the DiffEdit nodes ask of a model and its inputs."""
+"""Latents and conditionings of a diffusion model, checked for the nodes that call one."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ log = logging.getLogger(__name__)
 
 
 def image_latent(model, samples: dict) -> Tensor:
-    """The latent (B, C, h, w) of a LATENT. Raises ValueError for one that is not the model's."""
+    """Return the latent (B, C, h, w) of a LATENT. Raises ValueError if its channels are not those of the model."""
     latent = samples["samples"]
     channels = model.get_model_object("latent_format").latent_channels
     if latent.shape[1] != channels:
         raise ValueError(
-            f"the latent is {tuple(latent.shape)} but the model takes pictures, (batch, {channels}, height, width); encode the photo with the VAE of this model"
+            f"the latent is {tuple(latent.shape)} but the model expects (batch, {channels}, height, width); encode the image with the VAE of this model"
         )
     return latent
 
 
 def warn_of_masked_images(model, *conditionings: list) -> None:
-    """An inpainting model that is shown the picture has no need to listen to a prompt."""
+    """Log a warning if the conditioning shows an inpainting model the image: it then ignores the prompt."""
     masks = [options["concat_mask"] for c in conditionings for _, options in c if "concat_mask" in options]
     if model.model.concat_keys and any((mask < 0.5).any() for mask in masks):
         log.warning(
-            "the conditioning comes from InpaintModelConditioning, so the model is shown the picture and hardly listens to the prompt; connect the prompts themselves"
+            "the conditioning comes from InpaintModelConditioning, so the model sees the image and almost ignores the prompt; connect the prompts themselves"
         )
 
 
 def to_intermediate(latent: Tensor) -> Tensor:
+    """Move a tensor of any shape to ComfyUI's intermediate device and data type."""
     mm = comfy.model_management
     return latent.to(mm.intermediate_device(), mm.intermediate_dtype())

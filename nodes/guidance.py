@@ -1,4 +1,4 @@
-"""MAE Prior Guidance: any sampler, held to what the MAE expects inside the hole."""
+"""MAE Prior Guidance: guides any sampler towards the MAE's prediction for the hole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ASUKA_MAEPriorGuidance(io.ComfyNode):
             node_id="ASUKA_MAEPriorGuidance",
             display_name="MAE Prior Guidance",
             category="ASUKA",
-            description="Keeps the low frequencies of what the model paints in the hole close to those of a prior image. Needs no ASUKA weights trained for the model.",
+            description="Keeps the low frequencies of what the model paints in the hole close to those of a prior image. Needs no ASUKA weights for the model.",
             search_aliases=[
                 "asuka",
                 "guidance",
@@ -46,7 +46,7 @@ class ASUKA_MAEPriorGuidance(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How much of the difference to remove at each step. 0: the model as it is.",
+                    tooltip="How much of the difference to remove at each step. 0: the model without guidance.",
                 ),
                 io.Float.Input(
                     "detail",
@@ -54,7 +54,7 @@ class ASUKA_MAEPriorGuidance(io.ComfyNode):
                     min=0.1,
                     max=16.0,
                     step=0.1,
-                    tooltip="Standard deviation of the Gaussian in latent cells of 8 pixels. More leaves more to the model, less holds it closer to the prior image.",
+                    tooltip="Standard deviation of the Gaussian in latent pixels (8 image pixels each). Higher values leave more to the model, lower values keep it closer to the prior image.",
                 ),
                 io.Float.Input(
                     "until",
@@ -62,12 +62,12 @@ class ASUKA_MAEPriorGuidance(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Part of the sampling, from its beginning, that is guided. 1: all steps. 0: none.",
+                    tooltip="Fraction of sampling, from its start, that is guided. 1: all steps. 0: none.",
                 ),
                 io.Boolean.Input(
                     "close_seam",
                     default=True,
-                    tooltip="Shift the colors of the prior image so that they meet the known pixels all along the hole's edge.",
+                    tooltip="Shift the colors of the prior image so that they match the known pixels along the hole's whole edge.",
                 ),
             ],
             outputs=[io.Model.Output("model", tooltip="For KSampler, or any other sampler.")],

@@ -1,4 +1,4 @@
-"""Load ASUKA: weights from models/asuka."""
+"""Load ASUKA: loads weight files from models/asuka."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ NONE_FOUND = "(put asuka-*.safetensors into models/asuka)"
 
 
 def register_model_folder() -> None:
-    """Makes models/asuka known to ComfyUI, beside whatever extra_model_paths.yaml names, and creates it with a README."""
+    """Register models/asuka with ComfyUI, in addition to extra_model_paths.yaml, and create it with a README."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER), is_default=True)
     paths, suffixes = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, set(suffixes) | SUFFIXES)
@@ -35,18 +35,20 @@ def register_model_folder() -> None:
         if not readme.exists():
             with atomic_write(readme) as partial:
                 shutil.copyfile(Path(__file__).with_name("model_folder.md"), partial)
-    except OSError as error:  # a folder that several machines share may be read-only
+    except OSError as error:  # a folder shared by several machines may be read-only
         log.warning("could not prepare %s: %s", readme.parent, error)
 
 
 class ASUKA_Load(io.ComfyNode):
+    """Loads the networks of a weight file."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ASUKA_Load",
             display_name="Load ASUKA",
             category="ASUKA",
-            description="Loads ASUKA weights, all networks or one of them, and what others published: Asymmetric VQGAN decoders, MAEs, SPL.",
+            description="Loads ASUKA weights with all networks or one of them, and published weights of Asymmetric VQGAN decoders, MAEs and SPL.",
             search_aliases=["asuka loader", "inpaint model", "object removal", "mae", "remove object", "load spl"],
             inputs=[
                 io.Combo.Input(
@@ -65,18 +67,20 @@ class ASUKA_Load(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None) -> bool | str:
-        if file is None:  # linked: known, and asked for again, only when it runs
+        """Return True, or the reason why `file` cannot be loaded and what to do."""
+        if file is None:  # linked: the value is known, and checked again, only when the node runs
             return True
         if not isinstance(file, str):
             return f"file is {file!r:.40}, expected the name of a file in models/asuka; choose one"
         if folder_paths.get_full_path(FOLDER, file) is None:
             folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
-            found = f"there are no weights in {folders}" if file == NONE_FOUND else f"{file} is not in {folders}"
-            return f"{found}; download it ({SOURCES}), put it there and press R"
+            found = f"{folders} contains no weights" if file == NONE_FOUND else f"{file} is not in {folders}"
+            return f"{found}; download the file ({SOURCES}), put it there and press R"
         return True
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None) -> str | None:
+        """Return a string that changes with the file on disk, so that ComfyUI loads it again."""
         path = folder_paths.get_full_path(FOLDER, file) if file else None
         return f"{os.stat(path).st_mtime_ns}, {os.stat(path).st_size} bytes" if path else None
 

@@ -1,4 +1,4 @@
-"""A network in ComfyUI's memory management."""
+"""Networks of weight files, run in ComfyUI's memory management."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..asuka_modules.checkpoints import Part
 
 
 class Network:
-    """One part of a weight file, loaded when first used and offloaded by ComfyUI like any model."""
+    """One network of a weight file, which ComfyUI loads when it is first used and offloads like any model."""
 
-    pooled: Network | None = None  # FLUX's alignment has a second network, for the pooled vector
+    pooled: Network | None = None  # FLUX: the second alignment network, for the pooled vector
 
     def __init__(self, part: Part, load_device: torch.device, offload_device: torch.device):
         self.config, self.file = part.config, part.file
@@ -25,37 +25,38 @@ class Network:
 
     @property
     def device(self) -> torch.device:
+        """Device that the network runs on."""
         return self.patcher.load_device
 
     def is_dynamic(self) -> bool:
-        """Whether ComfyUI may drop its weights by itself, so that its cache need not drop what Load ASUKA returned."""
+        """Return whether ComfyUI can free the weights on its own; its cache then need not drop the output of Load ASUKA."""
         return self.patcher.is_dynamic()
 
     def get_models(self) -> list[comfy.model_patcher.ModelPatcher]:
-        """What ComfyUI is to count as in use beside `patcher`."""
+        """Return the models that ComfyUI must treat as in use in addition to `patcher`."""
         return [self.pooled.patcher] if self.pooled else []
 
     def load(self, memory_required: int) -> nn.Module:
-        """The network on its device, with so many bytes free beside it."""
+        """Return the network on its device, after freeing `memory_required` bytes for its activations."""
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory_required)
         return self.patcher.model
 
 
 class Missing:
-    """Stands for a part that a weight file does not hold."""
+    """Placeholder for a network that a weight file does not contain."""
 
     def __init__(self, name: str, file: str, found: str):
         self.name, self.file, self.found = name, file, found
 
     def is_dynamic(self) -> bool:
-        """As of a network; it takes no memory at all."""
+        """Return True, as a placeholder takes no memory."""
         return True
 
 
 def require(network: Network | Missing) -> Network:
-    """Raises ValueError for a part that its file does not hold."""
+    """Return the network. Raises ValueError if its file does not contain it."""
     if isinstance(network, Missing):
         raise ValueError(
-            f"{network.file} holds no {network.name}, only {network.found}; choose another file in Load ASUKA"
+            f"{network.file} contains no {network.name}, only {network.found}; choose another file in Load ASUKA"
         )
     return network

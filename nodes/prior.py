@@ -1,4 +1,4 @@
-"""MAE Prior Encode: what the MAE expects inside the hole."""
+"""MAE Prior Encode: the MAE's prediction for the hole, as tokens and as an image (ASUKA, sec. 3.1)."""
 
 import comfy.model_management
 import comfy.utils
@@ -11,32 +11,35 @@ from .checks import checked
 from .networks import Missing, Network, require
 from .tensors import image_to_nchw, inpaint_inputs, nchw_to_image, require_finite
 
-BATCH = 16  # images per forward
+BATCH = 16  # images in one forward pass
 
 
 class ASUKA_MAEPriorEncode(io.ComfyNode):
+    """Computes the MAE prior of an image and its hole."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ASUKA_MAEPriorEncode",
             display_name="MAE Prior Encode",
             category="ASUKA",
-            description="Reads the known pixels and predicts, coarsely, what belongs in the hole.",
+            description="Predicts coarsely, from the known pixels, what belongs in the hole.",
             search_aliases=["asuka", "inpaint prior", "object removal", "masked autoencoder"],
             inputs=[
                 sockets.MAE.Input("mae", tooltip="From Load ASUKA."),
-                io.Image.Input("image", tooltip="The photo. Whatever is under the hole is ignored."),
+                io.Image.Input("image", tooltip="The image. The masked content is ignored."),
                 io.Mask.Input("mask", tooltip="White (above 0.5) marks the hole."),
                 io.Image.Input(
                     "prior_image",
                     optional=True,
-                    tooltip="The hole is filled after this picture instead of the photo, e.g. a blank sheet, or the photo with something else in its place.",
+                    tooltip="Take the prior from this image instead of the masked image, e.g. a plain color, or the image with something else in the hole.",
                 ),
             ],
             outputs=[
                 sockets.Prior.Output("prior", tooltip="256 tokens for ASUKA Align Conditioning."),
                 io.Image.Output(
-                    "preview", tooltip="The picture that the prior stands for, blurred as MAE's always are."
+                    "preview",
+                    tooltip="The image that the prior encodes. It is blurred, as a MAE's predictions always are.",
                 ),
             ],
         )
@@ -52,21 +55,21 @@ class ASUKA_MAEPriorEncode(io.ComfyNode):
         if prior_image is not None:
             if len(prior_image) not in (1, len(image)):
                 raise ValueError(
-                    f"there are {len(prior_image)} of prior_image but {len(image)} of image; give one for each, or one for all"
+                    f"batch sizes differ: {len(prior_image)} of prior_image but {len(image)} of image; use equal counts, or a single one"
                 )
             image = image_to_nchw(prior_image)
             require_finite("prior_image", image)
             mask = torch.zeros_like(image[:, :1])
         mae = require(mae)
         network = mae.load(memory_required=BATCH * 256 * 2**20 // 16)
-        seen = (network.config.image_size, network.config.image_size)
+        input_size = (network.config.image_size, network.config.image_size)
         progress = comfy.utils.ProgressBar(len(image))
         priors, previews = [], []
         for start in range(0, len(image), BATCH):
             mm.throw_exception_if_processing_interrupted()
             chunk, hole = (x[start : start + BATCH].float() for x in (image, mask))
-            # Made small before they move: the device never holds the photos at their own size.
-            chunk, hole = resize_known(chunk, hole, seen), reduce_mask(hole, seen, "nearest")
+            # Resized before they move, so that the device never holds the images at their own size.
+            chunk, hole = resize_known(chunk, hole, input_size), reduce_mask(hole, input_size, "nearest")
             features = network.decoder_features(chunk.to(mae.device), hole.to(mae.device))
             priors.append(network.drop_class_token(features).to(mm.intermediate_device()))
             preview = network.reconstruct(features).to(mm.intermediate_device())

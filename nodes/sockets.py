@@ -1,7 +1,7 @@
-"""What travels between our nodes.
+"""Socket types of the ASUKA nodes.
 
-ASUKA_MAE, ASUKA_ALIGNMENT, ASUKA_DECODER and ASUKA_SPL carry a `networks.Network`, FLUX's alignment with a second one
-in `pooled`; ASUKA_PRIOR a tensor (B, 256, 512), the width being the MAE's; ASUKA_STITCH a `prepare.Stitch`;
+ASUKA_MAE, ASUKA_ALIGNMENT, ASUKA_DECODER and ASUKA_SPL carry a `networks.Network` (FLUX's alignment has a second one in
+`pooled`), ASUKA_PRIOR a tensor (B, 256, C) with the width C of the MAE's decoder, ASUKA_STITCH a `prepare.Stitch`, and
 ASUKA_TRAJECTORY a `ddim_invert.Trajectory`.
 """
 

@@ -1,4 +1,4 @@
-"""Inpaint (SPL): a hole filled in one pass, without a diffusion model."""
+"""Inpaint (SPL): fills the hole in one pass, without a diffusion model (Zhang et al., IJCAI 2021)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from .networks import Missing, Network, require
 from .previews import advance
 from .tensors import inpaint_inputs, nchw_to_image
 
-MULTIPLE, SMALLEST = 4, 16  # sides that the network takes, in pixels
+MULTIPLE, SMALLEST = 4, 16  # of the network's input sides, in pixels
 
 
 class ASUKA_InpaintSPL(io.ComfyNode):
+    """Fills the hole of an image with the SPL generator."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ASUKA_InpaintSPL",
             display_name="Inpaint (SPL)",
             category="ASUKA",
-            description="Fills the hole in one pass with a network that first guesses what the scene holds. Fast; a result of its own, or a picture for MAE Prior Encode to follow.",
+            description="Fills the hole in one pass with a network that first predicts the semantics of the scene. Fast. Use the result as it is, or as prior_image of MAE Prior Encode.",
             search_aliases=["asuka", "spl", "inpaint fast", "object removal", "semantic prior", "lama"],
             inputs=[
                 sockets.SPL.Input("spl", tooltip="From Load ASUKA."),
-                io.Image.Input("image", tooltip="The photo, at any size. Whatever is under the hole is ignored."),
+                io.Image.Input("image", tooltip="The image, at any size. The masked content is ignored."),
                 io.Mask.Input("mask", tooltip="White (above 0.5) marks the hole."),
                 io.Int.Input(
                     "resolution",
@@ -38,12 +40,13 @@ class ASUKA_InpaintSPL(io.ComfyNode):
                     min=64,
                     max=2048,
                     step=4,
-                    tooltip="Longest side, in pixels, that the network works at: best the 256 of its training. Smaller photos are not enlarged.",
+                    tooltip="Longest side of the network's input in pixels. 256, the size it was trained at, works best. Smaller images are not enlarged.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
-                    "image", tooltip="The photo at its own size, the hole filled, the rest exactly as it was."
+                    "image",
+                    tooltip="The image at its own size, with the hole filled and everything else unchanged, bit for bit.",
                 )
             ],
         )
@@ -56,16 +59,16 @@ class ASUKA_InpaintSPL(io.ComfyNode):
         h, w = image.shape[-2:]
         scale = min(1.0, resolution / max(h, w))
         size = max(1, round(h * scale)), max(1, round(w * scale))
-        memory = int(size[0] * size[1] * spl.config.ch * 4 * 24)  # fp32, seen at twice the size
+        memory = int(size[0] * size[1] * spl.config.ch * 4 * 24)  # fp32, at twice the size
         progress = comfy.utils.ProgressBar(len(image))
         filled = []
         for i in range(len(image)):
             mm.throw_exception_if_processing_interrupted()
-            photo, hole = (x[i : i + 1].float() for x in (image, mask))
-            # Made small before they move: the device never holds the photo at its own size.
+            single, hole = (x[i : i + 1].float() for x in (image, mask))
+            # Resized before they move, so that the device never holds the image at its own size.
             if size != (h, w):
-                photo, hole = resize_known(photo, hole, size), reduce_mask(hole, size, "area")
-            result = fill(spl.load(memory), photo.to(spl.device), hole.to(spl.device)).to(image.device)
+                single, hole = resize_known(single, hole, size), reduce_mask(hole, size, "area")
+            result = fill(spl.load(memory), single.to(spl.device), hole.to(spl.device)).to(image.device)
             result = F.interpolate(result, (h, w), mode="bicubic", antialias=True)
             filled.append(result.clamp(0, 1).to(image))
             advance(progress, filled[-1][0])
@@ -74,7 +77,7 @@ class ASUKA_InpaintSPL(io.ComfyNode):
 
 
 def fill(network, image: Tensor, mask: Tensor) -> Tensor:
-    """The network's picture (B, 3, H, W) of an image (B, 3, H, W) with a hole, of any size."""
+    """Complete an image (B, 3, H, W) in [0, 1] of any size with binary mask (B, 1, H, W): padded, run, and cropped back."""
     h, w = image.shape[-2:]
     right, bottom = (max(SMALLEST, side + -side % MULTIPLE) - side for side in (w, h))
     image, mask = (F.pad(x, (0, right, 0, bottom), mode="replicate") for x in (image, mask))

@@ -1,4 +1,4 @@
-"""Inpaint Stitch: the inpainted crop back into the photo it came from."""
+"""Inpaint Stitch: pastes the inpainted crop back into the image that it came from."""
 
 import comfy.model_management
 import comfy.utils
@@ -12,18 +12,20 @@ from ..asuka_modules.texture import transfer_texture
 from . import sockets
 from .checks import checked
 from .distance import distance_to
-from .prepare import CELL, Stitch
+from .prepare import VAE_SCALE_FACTOR, Stitch
 from .tensors import broadcast, image_to_nchw, require_finite
 
 
 class ASUKA_InpaintStitch(io.ComfyNode):
+    """Pastes inpainted crops back into their image."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ASUKA_InpaintStitch",
             display_name="Inpaint Stitch",
             category="ASUKA",
-            description="Puts an inpainted crop back into the photo it came from.",
+            description="Pastes an inpainted crop back into the image that it came from.",
             search_aliases=["asuka", "paste back", "uncrop", "crop and stitch"],
             inputs=[
                 sockets.Stitch.Input("stitch", tooltip="From Inpaint Prepare."),
@@ -34,7 +36,7 @@ class ASUKA_InpaintStitch(io.ComfyNode):
                     min=0,
                     max=1024,
                     optional=True,
-                    tooltip="0: everything outside of the hole stays exactly as it was. More: blends over so many pixels around the hole; switch off keep_known in the decode then, which leaves close_seam without effect.",
+                    tooltip="0: everything outside the hole stays unchanged, bit for bit. More: blend over this many pixels around the hole. Then turn off keep_known in Harmonizing VAE Decode; close_seam has no effect without it.",
                 ),
                 io.Float.Input(
                     "texture",
@@ -46,23 +48,23 @@ class ASUKA_InpaintStitch(io.ComfyNode):
                     tooltip="For soft fills: details of the fill finer than this many pixels of the crop's working size are replaced by texture of the known pixels around it. 4 suits the demo model. 0: the fill as it came.",
                 ),
             ],
-            outputs=[io.Image.Output("image", tooltip="The photo at its own size, with the hole filled.")],
+            outputs=[io.Image.Output("image", tooltip="The image at its own size, with the hole filled.")],
         )
 
     @classmethod
     @checked
     def execute(cls, stitch: Stitch, image: Tensor, feather: int = 0, texture: float = 0.0) -> io.NodeOutput:
-        size = tuple(-(-side // CELL) * CELL for side in stitch.size)
+        size = tuple(-(-side // VAE_SCALE_FACTOR) * VAE_SCALE_FACTOR for side in stitch.size)
         crop = image_to_nchw(image)
         if tuple(crop.shape[-2:]) != size:
             raise ValueError(
-                f"the crop is {crop.shape[-1]}x{crop.shape[-2]} but Inpaint Prepare made {size[1]}x{size[0]}; connect the image decoded from it, before any resizing"
+                f"the crop is {crop.shape[-1]}x{crop.shape[-2]} but Inpaint Prepare made {size[1]}x{size[0]}; connect the decoded image before any resizing"
             )
         require_finite("crop", crop)
         parts = (stitch, *stitch.others)
         if len(crop) % len(parts):
             raise ValueError(
-                f"there are {len(crop)} crops but Inpaint Prepare made {len(parts)} of every photo; connect all images decoded from them, in their order"
+                f"there are {len(crop)} crops but Inpaint Prepare made {len(parts)} for each image; connect all decoded images, in their order"
             )
         photo = image_to_nchw(stitch.image).movedim(1, -1)
         crops = crop.movedim(1, -1).chunk(len(parts))
@@ -77,7 +79,7 @@ class ASUKA_InpaintStitch(io.ComfyNode):
 
 
 def paste(stitch: Stitch, crop: Tensor, photo: Tensor, feather: int) -> None:
-    """Puts a crop (B, h, w, 3) at working size into its place in `photo` (B, H, W, 3)."""
+    """Paste a crop (B, h, w, 3) at working size into `photo` (B, H, W, 3), in place. `feather` is in pixels."""
     top, left, h, w = stitch.box
     crop = crop[:, : stitch.size[0], : stitch.size[1]]
     if stitch.size != (h, w):
@@ -87,14 +89,15 @@ def paste(stitch: Stitch, crop: Tensor, photo: Tensor, feather: int) -> None:
     part = photo[:, top : top + h, left : left + w]
     part.copy_(torch.where(stitch.hole.unsqueeze(-1), crop, part))
     if feather:
-        weight = fade(stitch.hole, feather)
-        rows, columns = room(top, h, photo.shape[1]), room(left, w, photo.shape[2])
+        weight = feather_weight(stitch.hole, feather)
+        rows = distance_to_crop_edge(top, h, photo.shape[1])
+        columns = distance_to_crop_edge(left, w, photo.shape[2])
         weight = weight.minimum(torch.minimum(rows[:, None], columns) / (feather + 1)).to(photo).unsqueeze(-1)
         part.copy_(torch.where(weight > 0, part.lerp(crop.expand_as(part), weight), part))
 
 
 def retexture(parts: tuple[Stitch, ...], photo: Tensor, texture: float) -> None:
-    """Gives the fills in `photo` (B, H, W, 3) the texture of the known pixels of their crops, at the photo's own size.
+    """Give the fills in `photo` (B, H, W, 3), in place, the texture of the known pixels of their crops, at full resolution.
 
     `texture` is in pixels of the crops' working size. No fill takes texture from another one.
     """
@@ -115,8 +118,8 @@ def retexture(parts: tuple[Stitch, ...], photo: Tensor, texture: float) -> None:
             progress.update(1)
 
 
-def fade(hole: Tensor, feather: int) -> Tensor:
-    """Falls from 1 in the hole (B, H, W) bool to 0 where `feather` pixels lie between."""
+def feather_weight(hole: Tensor, feather: int) -> Tensor:
+    """Return weights (B, H, W) that fall from 1 in the hole (B, H, W) bool to 0 at `feather` pixels from it."""
     progress = comfy.utils.ProgressBar(len(hole))
     distances = []
     for mask in hole.cpu().numpy():
@@ -125,8 +128,8 @@ def fade(hole: Tensor, feather: int) -> Tensor:
     return (1 - torch.from_numpy(np.stack(distances)) / (feather + 1)).clamp_min(0)
 
 
-def room(start: int, length: int, whole: int) -> Tensor:
-    """Pixels from every row (or column) of a crop to where the crop ends but the photo goes on; else infinity."""
+def distance_to_crop_edge(start: int, length: int, whole: int) -> Tensor:
+    """Return the distance in pixels (length,) of each row or column to the nearest crop edge inside the image, else infinity."""
     at = torch.arange(length, dtype=torch.float64)
     before = at + 1 if start > 0 else torch.full_like(at, torch.inf)
     after = length - at if start + length < whole else torch.full_like(at, torch.inf)

@@ -1,4 +1,4 @@
-"""The only place where ComfyUI's tensor layouts meet the networks', and where a node's inputs are checked."""
+"""The only place where tensors change between ComfyUI's layout and the networks', with the checks of images and masks."""
 
 import logging
 
@@ -9,29 +9,29 @@ from torch import Tensor
 from ..asuka_modules.masking import fill_hole
 
 log = logging.getLogger(__name__)
-FAINT = 1.5 / 255  # up to this a mask is empty: ComfyUI reads opaque pictures of some formats as 1 / 256 all over
+FAINT = 1.5 / 255  # a mask up to this is empty: ComfyUI reads opaque images of some formats as 1 / 256 everywhere
 REMEDY = "check the node it comes from"
-ROUNDING = 0.02  # by which a resized mask's shape may differ from the image's
+ASPECT_TOLERANCE = 0.02  # by which the aspect ratio of a resized mask may differ from the image's
 
 
 def image_to_nchw(image: Tensor) -> Tensor:
-    """IMAGE (B, H, W, 3) in [0, 1] -> (B, 3, H, W); an alpha channel is dropped, a single channel is grey."""
+    """Convert an IMAGE (B, H, W, C) to (B, 3, H, W), both in [0, 1]: alpha is dropped, a single channel becomes gray."""
     if image.shape[-1] < 3:
         image = image[..., :1].expand(*image.shape[:-1], 3)
     return image[..., :3].movedim(-1, 1)
 
 
 def nchw_to_image(image: Tensor) -> Tensor:
-    """(B, 3, H, W) -> IMAGE (B, H, W, 3)."""
+    """Convert (B, 3, H, W) to a contiguous IMAGE (B, H, W, 3), both in [0, 1]."""
     return image.movedim(1, -1).contiguous()
 
 
 def find_hole(image: Tensor, mask: Tensor, threshold: float = 0.5) -> Tensor:
-    """IMAGE (B, H, W, C), MASK (B, H, W) -> (B, H, W) bool, true in the hole.
+    """Return the hole (B, H, W) bool of a MASK (B, H, W) for an IMAGE (B, H, W, C).
 
-    The hole is where the mask is above `threshold`, and above `FAINT`, so that a brush that is not quite opaque still counts. (H, W),
-    (B, 1, H, W) and (B, H, W, 1) are masks, too; a smaller or larger one is brought to the image's size. Raises ValueError
-    for a mask of another shape than the image's, and for one without a hole.
+    The hole is where the mask is above both `threshold` and `FAINT`, so that a brush that is not quite opaque still counts.
+    Masks may also be (H, W), (B, 1, H, W) or (B, H, W, 1), and are resized to the image. Raises ValueError for a mask with
+    another aspect ratio, and for one without a hole.
     """
     mask = without_channel(mask).to(image.device)
     if mask.shape[-2:] != image.shape[1:3]:
@@ -40,14 +40,14 @@ def find_hole(image: Tensor, mask: Tensor, threshold: float = 0.5) -> Tensor:
     if not hole.any():
         if (mask > FAINT).any():
             raise ValueError(
-                f"the mask is {mask.max():.2f} at most but the hole begins above {threshold:g}; paint it with an opaque or thicker brush, or lower threshold in Inpaint Prepare"
+                f"the mask is at most {mask.max():.2f} but the hole must be above {threshold:g}; paint it with an opaque or thicker brush, or lower threshold in Inpaint Prepare"
             )
-        raise ValueError("the mask is empty, so there is nothing to inpaint; paint the part to replace white")
+        raise ValueError("the mask is empty, so there is nothing to inpaint; paint the part to replace in white")
     return hole
 
 
 def without_channel(mask: Tensor) -> Tensor:
-    """(B, H, W) floating-point from whatever nodes pass on as a MASK. Raises ValueError for anything that is none."""
+    """Convert any tensor that nodes pass as a MASK to floating-point (B, H, W). Raises ValueError for anything else."""
     if mask.ndim == 4 and 1 in (mask.shape[1], mask.shape[3]):
         mask = mask.squeeze(1 if mask.shape[1] == 1 else 3)
     elif mask.ndim == 2:
@@ -58,28 +58,33 @@ def without_channel(mask: Tensor) -> Tensor:
         )
     require_values("mask", mask, 3, "(batch, height, width)")
     mask = mask if mask.is_floating_point() else mask.float()
-    require_finite("mask", torch.stack(mask.aminmax()))  # two numbers say it for all, without another mask's memory
+    require_finite(
+        "mask", torch.stack(mask.aminmax())
+    )  # NaN and infinity show in these two, without the memory of another mask
     return mask
 
 
 def fit_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask (B, h, w) of the image's shape at the image's size (H, W): masks that were found are often smaller."""
+    """Resize a mask (B, h, w) to the image's `size` (H, W): detected masks are often smaller.
+
+    Raises ValueError if its aspect ratio differs from the image's, and for the empty mask that Load Image gives.
+    """
     (h, w), (height, width) = mask.shape[-2:], size
     found = f"the mask is {w}x{h} but the image is {width}x{height}"
     if (h, w) == (64, 64) and not (mask > FAINT).any():
         raise ValueError(
-            f"{found}: Load Image gives an empty 64x64 mask for a picture without alpha; draw a mask (right-click, Open in Mask Editor)"
+            f"{found}: Load Image gives an empty 64x64 mask for an image without alpha; draw a mask (right-click, Open in Mask Editor)"
         )
-    if abs(h * width - w * height) > ROUNDING * w * height:
-        raise ValueError(f"{found}, which is another shape; connect this image's mask, or crop one of them")
+    if abs(h * width - w * height) > ASPECT_TOLERANCE * w * height:
+        raise ValueError(f"{found}, with another aspect ratio; connect this image's mask, or crop one of them")
     return F.interpolate(mask[:, None].float(), size, mode="bilinear", antialias=True)[:, 0]
 
 
 def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """IMAGE (B, H, W, 3), MASK (B, H, W) -> image (B, 3, H, W) with an empty hole, binary mask (B, 1, H, W), 1 = hole.
+    """Convert an IMAGE (B, H, W, C) and a MASK (B, H, W) to (B, 3, H, W) in [0, 1] and a binary mask (B, 1, H, W), 1 = hole.
 
-    One mask serves all images and one image all masks. What lies under the hole is replaced by grey. Raises ValueError as
-    `find_hole` does, for batches that do not fit, and for known pixels that are not finite.
+    A batch of one is repeated to the length of the other. The masked content is replaced by gray. Raises ValueError as
+    `find_hole` does, if the batch sizes differ otherwise, and for known pixels that are not finite.
     """
     hole = find_hole(image, mask)
     warn_if_nothing_is_known(hole)
@@ -91,30 +96,31 @@ def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def warn_if_nothing_is_known(hole: Tensor) -> None:
-    """Logs a warning for masks (B, H, W) bool of which one is all hole: there is nothing to go by."""
+    """Log a warning if one of the masks (B, H, W) bool leaves no known pixel."""
     if hole.flatten(1).all(dim=1).any():
         log.warning(
-            "the mask leaves no known pixel, so that the fill has nothing to go by; make the mask smaller, raise context, or switch off fill_holes"
+            "the mask leaves no known pixel to continue from; make the mask smaller, raise context, or turn off fill_holes"
         )
 
 
 def require_values(name: str, tensor: Tensor, axes: int, expected: str) -> None:
-    """Raises ValueError for a tensor of another number of axes, and for one without any value."""
+    """Raise ValueError if a tensor has another number of axes, or is empty."""
     if tensor.ndim != axes or not tensor.numel():
         raise ValueError(f"the {name} is {tuple(tensor.shape)}, expected {expected} and none of them 0; {REMEDY}")
 
 
 def require_finite(name: str, values: Tensor, remedy: str = REMEDY) -> None:
+    """Raise ValueError if a tensor of any shape contains NaN or infinity."""
     if not torch.isfinite(values).all():
         raise ValueError(f"the {name} holds values that are not numbers (NaN or infinity); {remedy}")
 
 
 def broadcast(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Repeats a batch of one to the length of the other. Raises ValueError where neither is one nor both are equal."""
+    """Repeat a batch of one, (1, ...), to the length of the other. Raises ValueError if the lengths differ otherwise."""
     n = max(len(a), len(b))
     for x in (a, b):
         if len(x) not in (1, n):
             raise ValueError(
-                f"there are {len(a)} of {name_a} but {len(b)} of {name_b}; give one for each, or one for all"
+                f"batch sizes differ: {len(a)} of {name_a} but {len(b)} of {name_b}; use equal counts, or a single one"
             )
     return a.expand(n, *a.shape[1:]), b.expand(n, *b.shape[1:])

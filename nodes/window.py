@@ -1,4 +1,4 @@
-"""Where the pixels of a latent lie in the image that it was made from."""
+"""Which pixels of an image its latent covers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def near(size: tuple[int, int], cells: tuple[int, int], factor: int) -> bool:
-    """Whether a latent of so many cells, each `factor` pixels, can come from an image of that size."""
-    return all(abs(cell * factor - side) < factor for cell, side in zip(cells, size, strict=True))
+def near(size: tuple[int, int], latent_size: tuple[int, int], factor: int) -> bool:
+    """Return whether a latent of `latent_size` (h, w) can come from an image of `size` (H, W), `factor` times as large."""
+    return all(abs(n * factor - side) < factor for n, side in zip(latent_size, size, strict=True))
 
 
 class Window:
-    """The part of an image that a latent covers: all of it and up to 7 pixels more at the lower right, as Inpaint Prepare
-    pads; or up to 7 pixels less, centred, as ComfyUI's VAE crops."""
+    """The part of an image of `size` (H, W) that a latent of `latent_size` (h, w) covers.
 
-    def __init__(self, size: tuple[int, int], cells: tuple[int, int], factor: int):
-        covered = tuple(cell * factor for cell in cells)
-        if not near(size, cells, factor):
+    That is the image with up to 7 pixels of padding at the lower right, as Inpaint Prepare adds, or without up to 7 pixels
+    at its sides, as ComfyUI's VAE crops. Raises ValueError if the latent does not fit the image.
+    """
+
+    def __init__(self, size: tuple[int, int], latent_size: tuple[int, int], factor: int):
+        covered = tuple(n * factor for n in latent_size)
+        if not near(size, latent_size, factor):
             raise ValueError(
                 f"the latent is {covered[1]}x{covered[0]} pixels but the image is {size[1]}x{size[0]}; connect the image that the latent was made from"
             )
@@ -26,11 +29,13 @@ class Window:
         self.size, self.covered = size, covered
 
     def cut(self, x: Tensor) -> Tensor:
+        """Crop or pad `x` (B, C, H, W) of the image's size to the part that the latent covers."""
         x = F.pad(x, (0, self.after[1], 0, self.after[0]), mode="replicate")
         (top, left), (h, w) = self.before, self.covered
         return x[:, :, top : top + h, left : left + w]
 
     def back(self, x: Tensor) -> Tensor:
+        """Crop or pad `x` (B, C, h * factor, w * factor), decoded from the latent, to the image's size."""
         (top, left), (h, w) = self.before, self.size
         bottom, right = max(h - top - x.shape[-2], 0), max(w - left - x.shape[-1], 0)
         return F.pad(x, (left, right, top, bottom), mode="replicate")[:, :, :h, :w]

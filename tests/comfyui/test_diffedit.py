@@ -407,7 +407,7 @@ def test_mask_lies_where_the_vae_cropped(models, inputs):
 
 def test_latents_and_models_that_do_not_belong_together(models, inputs):
     empty = inputs.contexts[2]
-    with pytest.raises(ValueError, match=r"the latent is \(2, 16, 8, 8\) but the model takes pictures, \(batch, 4"):
+    with pytest.raises(ValueError, match=r"the latent is \(2, 16, 8, 8\) but the model expects \(batch, 4"):
         invert(models["eps"], empty, torch.zeros(2, 16, CELLS, CELLS))
     with pytest.raises(ValueError, match="leads to pure noise"):
         invert(models["flow"], empty, inputs.latent, steps=1000, ratio=1.0)
@@ -417,10 +417,11 @@ def test_latents_and_models_that_do_not_belong_together(models, inputs):
     line = torch.zeros(1, 64, 64)
     line[:, 30:32] = 1
     with pytest.raises(
-        ValueError, match="covers more than half of no latent cell, 8x8 of its pixels; grow it with Clean Mask"
+        ValueError,
+        match="the mask is too small: it covers more than half of no 8x8 latent cell; grow it with Clean Mask",
     ):
         decode(models["eps"], empty, empty, trajectory, line)
-    with pytest.raises(ValueError, match="3 masks for 2 pictures"):
+    with pytest.raises(ValueError, match="batch sizes differ: 3 masks but 2 images"):
         decode(models["eps"], empty, empty, trajectory, torch.ones(3, 8, 8))
     other = module("ddim_invert").Trajectory(trajectory.sigmas, trajectory.latents, trajectory.samples, "SDXL")
     with pytest.raises(ValueError, match="made with a SDXL model but this one is SD15"):

@@ -123,5 +123,5 @@ def test_latent_of_another_model(server, node):
     prompt = without_text(server, "edit_by_text")
     prompt["60"] = {"class_type": "EmptySD3LatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}
     prompt[find(prompt, node)]["inputs"]["samples"] = ["60", 0]
-    with pytest.raises(ServerError, match=f"{node}: the latent is \\(1, 16, 8, 8\\) but the model takes pictures"):
+    with pytest.raises(ServerError, match=f"{node}: the latent is \\(1, 16, 8, 8\\) but the model expects"):
         server.run(prompt)

@@ -45,7 +45,7 @@ def test_photo_without_alpha(server, prompt):
 def test_mask_of_another_shape(server, prompt):
     prompt["30"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 80, "height": 96}}
     prompt["4"]["inputs"]["mask"] = ["30", 0]
-    expect(server, prompt, "the mask is 80x96 but the image is 96x96, which is another shape")
+    expect(server, prompt, "the mask is 80x96 but the image is 96x96, with another aspect ratio")
 
 
 @pytest.mark.parametrize("node", ["4", "5", "9"])
@@ -58,7 +58,7 @@ def test_empty_mask(server, prompt, node):
 def test_faint_mask(server, prompt):
     prompt["30"] = {"class_type": "SolidMask", "inputs": {"value": 0.4, "width": 96, "height": 96}}
     prompt["4"]["inputs"]["mask"] = ["30", 0]
-    expect(server, prompt, "the mask is 0.40 at most but the hole begins above 0.5; paint it with an opaque")
+    expect(server, prompt, "the mask is at most 0.40 but the hole must be above 0.5; paint it with an opaque")
 
 
 def test_numbers_that_are_none(server, prompt):
@@ -84,7 +84,7 @@ def test_batches_that_do_not_fit(server, prompt):
     prompt["31"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 2}}
     prompt["32"] = {"class_type": "ImageToMask", "inputs": {"image": ["31", 0], "channel": "red"}}
     prompt["4"]["inputs"] |= {"image": ["30", 0], "mask": ["32", 0]}
-    expect(server, prompt, "there are 3 of image but 2 of mask; give one for each, or one for all")
+    expect(server, prompt, "batch sizes differ: 3 of image but 2 of mask; use equal counts, or a single one")
 
 
 @pytest.mark.parametrize("images, prior_images", [(3, 2), (1, 3)])
@@ -93,7 +93,7 @@ def test_prior_images_that_do_not_fit(server, prompt, images, prior_images):
         prompt[key] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": amount}}
     prompt["4"]["inputs"]["image"] = ["30", 0]
     prompt["5"]["inputs"]["prior_image"] = ["31", 0]
-    expect(server, prompt, f"there are {prior_images} of prior_image but {images} of image; give one for each")
+    expect(server, prompt, f"batch sizes differ: {prior_images} of prior_image but {images} of image; use equal counts")
 
 
 def test_prior_image_with_numbers_that_are_none(server, prompt):
@@ -147,4 +147,4 @@ def test_part_that_the_file_does_not_hold(server, prompt, weights):
     only_mae = {key: value for key, value in weights.items() if key.startswith("mae.")}
     save_file(only_mae, path.with_name("only-mae.safetensors"), {"asuka": json.dumps(described)})
     prompt["3"]["inputs"]["file"] = "only-mae.safetensors"
-    expect(server, prompt, "only-mae.safetensors holds no alignment, only mae; choose another file in Load ASUKA")
+    expect(server, prompt, "only-mae.safetensors contains no alignment, only mae; choose another file in Load ASUKA")

@@ -296,7 +296,7 @@ def test_what_does_not_fit_is_told(models, vae, images, latent):
         guide(model, vae, small)
     three = images | {"prior_image": images["prior_image"].repeat(3, 1, 1, 1), "image": images["image"].repeat(2, 1, 1, 1)}  # fmt: skip
     with pytest.raises(
-        ValueError, match="there are 3 of prior_image but 2 of image; give one for each, or one for all"
+        ValueError, match="batch sizes differ: 3 of prior_image but 2 of image; use equal counts, or a single one"
     ):
         guide(model, vae, three)
     with pytest.raises(ValueError, match="the prior_image holds values that are not numbers"):

@@ -201,13 +201,13 @@ def test_conditioning(extension):
     context, empty = results[1.0][0][0][0], results[1.0][1][0][0]
     assert all(torch.equal(conditioning[0][0], base[0][0]) for conditioning in results[0.0])
     torch.testing.assert_close(results[0.5][0][0][0], (context + empty) / 2)
-    with pytest.raises(ValueError, match=r"base is 1024 wide but the context of .* is 768"):
+    with pytest.raises(ValueError, match=r"base has width 1024 but the context of .* has 768"):
         node.execute(alignment, prior, 0.5, [[torch.zeros(1, 77, 1024), {}]])
-    with pytest.raises(ValueError, match="there are 3 of base but 2 of prior"):
+    with pytest.raises(ValueError, match="batch sizes differ: 3 of base but 2 of prior"):
         node.execute(alignment, prior, 0.5, [[torch.zeros(3, 77, 768), {}]])
-    with pytest.raises(ValueError, match="base holds 2 conditionings combined; one was expected"):
+    with pytest.raises(ValueError, match="base holds 2 combined conditionings; expected one"):
         node.execute(alignment, prior, 0.5, base * 2)
-    with pytest.raises(ValueError, match="the prior is 7 wide"):
+    with pytest.raises(ValueError, match="the prior has width 7"):
         node.execute(alignment, prior[..., :7], 1.0)
 
 

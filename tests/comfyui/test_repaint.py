@@ -123,11 +123,11 @@ def test_hole_comes_to_fit_its_surroundings(model, mask):
 
 
 def test_what_it_cannot_do(model, latent, mask):
-    with pytest.raises(ValueError, match="RePaint does not know the hole; put Set Latent Noise Mask"):
+    with pytest.raises(ValueError, match="RePaint needs a mask; put Set Latent Noise Mask"):
         repaint(model, latent, None)
-    with pytest.raises(ValueError, match="RePaint is for Stable Diffusion; flow models"):
+    with pytest.raises(ValueError, match="RePaint needs a Stable Diffusion model .*; flow models"):
         repaint(as_flow(model), latent, mask)
     with pytest.raises(
-        ValueError, match=r"RePaint begins with noise alone, but the schedule begins at sigma 0\.84 of 14"
+        ValueError, match=r"RePaint starts from pure noise, but the schedule starts at sigma 0\.84 of 14"
     ):
         repaint(model, latent, mask, steps=10, first=6)

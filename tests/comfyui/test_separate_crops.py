@@ -122,5 +122,5 @@ def test_batches_of_photos_and_of_masks(nodes):
         assert len(crops) == 10
         result = stitch.execute(put_back, torch.ones_like(crops)).args[0]
         assert torch.equal((result > 0.75).all(-1), mask.expand(2, -1, -1) > 0)
-    with pytest.raises(ValueError, match="there are 3 crops but Inpaint Prepare made 5 of every photo"):
+    with pytest.raises(ValueError, match="there are 3 crops but Inpaint Prepare made 5 for each image"):
         stitch.execute(put_back, torch.ones_like(crops[:3]))

@@ -63,7 +63,7 @@ def test_images_of_a_batch_are_independent(server):
 def test_file_without_spl(server):
     prompt = {"1": load(put_image(server, "spl.png", photo(64, 48), ellipse(64, 48))), **inpaint(["1", 0], ["1", 1])}
     prompt["3"]["inputs"]["file"] = "asuka-miniature.safetensors"
-    with pytest.raises(ServerError, match=r"asuka-miniature\.safetensors holds no spl, only mae"):
+    with pytest.raises(ServerError, match=r"asuka-miniature\.safetensors contains no spl, only mae"):
         server.run(prompt)
 
 

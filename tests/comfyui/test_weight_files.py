@@ -112,7 +112,7 @@ def test_hostile_pickle_is_refused_and_does_not_run(server, folder, tmp_path, na
 )
 def test_mixed_up_file_is_named(server, decoder_file, output, part):
     put_image(server, "small.png", photo(64, 64), ellipse(64, 64))
-    message = rf"{decoder_file.name} holds no {part}, only decoder; choose another file in Load ASUKA"
+    message = rf"{decoder_file.name} contains no {part}, only decoder; choose another file in Load ASUKA"
     with pytest.raises(ServerError, match=message):
         server.run(load(decoder_file.name, output))
 
