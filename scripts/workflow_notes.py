@@ -1,30 +1,31 @@
-"""What the notes in the shipped workflows say."""
+"""The texts of the notes in the shipped workflows."""
 
 REMOVE_OBJECT = """## Remove an object
 
-Paint over something: it is replaced by what the rest of the photo suggests, without a prompt.
+Paint over an object to remove it, without a prompt. It is replaced by what the rest of the image suggests.
 
 ### Files
 
 {files}
 
-This is the *miniature*, for trying things out at 256 pixels. With an SD-1.5 inpainting checkpoint and weights trained for \
+This is the *demo model*, for trying things out at 256 pixels. If you use an SD-1.5 inpainting checkpoint and weights trained for \
 it (training/README.md), set **resolution** to 512.
 
 ### Use
 
-1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
+1. Load an image, right-click it, choose *Open in Mask Editor*, and paint. {sample}
 2. Run.
 
 ### What happens
 
-*Inpaint Prepare* crops around the hole and empties it. *MAE Prior Encode* reads from the rest what belongs there. *ASUKA \
-Align Conditioning* tells it to the U-Net in place of a prompt. *Harmonizing VAE Decode* makes the colours meet. *Inpaint \
-Stitch* puts the result back: everything outside of the hole stays exactly as it was."""
+*Inpaint Prepare* crops around the hole and fills it with gray. *MAE Prior Encode* predicts from the rest what belongs there. *ASUKA \
+Align Conditioning* translates that prediction into conditioning for the U-Net, in place of a prompt. *Harmonizing VAE Decode* \
+matches the colors at the hole's edge. *Inpaint Stitch* pastes the result back: everything outside the hole stays unchanged, bit \
+for bit."""
 
 WITHOUT_TRAINING = """## Remove an object without training
 
-For an SD-1.5 inpainting checkpoint, without any weights of ASUKA's own: a published MAE predicts what belongs in the hole, and \
+For an SD-1.5 inpainting checkpoint, without any ASUKA weights: a published MAE predicts what belongs in the hole, and \
 *MAE Prior Guidance* keeps the low frequencies of what the model paints close to that prediction.
 
 ### Files
@@ -36,7 +37,7 @@ converted once (docs/weights.md).
 
 ### Use
 
-1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
+1. Load an image, right-click it, choose *Open in Mask Editor*, and paint. {sample}
 2. Run.
 
 If the result shows a new object, raise **strength** or **until** of *MAE Prior Guidance*, or lower **detail**. If it is too soft, do \
@@ -47,8 +48,8 @@ For fewer color seams load an Asymmetric VQGAN decoder (docs/weights.md) with *L
 
 COMPARE = """## ASUKA against plain Stable Diffusion
 
-The same photo, checkpoint, seed and sampler twice. Above: the empty prompt and the stock *VAE Decode*. Below: the MAE prior \
-in place of the prompt, and the *Harmonizing VAE Decode*. Left in the result is plain, right is ASUKA.
+The same image, checkpoint, seed and sampler twice. Above: the empty prompt and *VAE Decode*. Below: the MAE prior \
+in place of the prompt, and *Harmonizing VAE Decode*. In the result, plain Stable Diffusion is on the left and ASUKA on the right.
 
 ### Files
 
@@ -56,17 +57,17 @@ in place of the prompt, and the *Harmonizing VAE Decode*. Left in the result is 
 
 ### Use
 
-1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
-2. Run, and change both seeds together to see what depends on luck.
+1. Load an image, right-click it, choose *Open in Mask Editor*, and paint. {sample}
+2. Run. Change both seeds together to see how much the results depend on them.
 
-With the files above, plain is the miniature's base model. Choose an SD-1.5 inpainting checkpoint, and weights trained for it, \
-to compare with Stable Diffusion. Look at the colours at the hole's edge, too."""
+With the files above, the left result is that of the demo's base model. To compare with Stable Diffusion itself, choose an SD-1.5 \
+inpainting checkpoint and weights trained for it. Also look at the colors at the hole's edge."""
 
 PRIOR_IMAGE = """## Prior from another image
 
-Where a photo shows several objects alike, the MAE expects one more of them in the hole. Here the prior comes from a blank \
-sheet in place of the photo, so that nothing else is expected than that colour: connect anything to **prior_image**, \
-also a photo of the place without the object.
+If an image shows several similar objects, the MAE predicts another one in the hole. Here the prior comes from an image of a \
+plain color instead, so that nothing but this color is predicted. You can connect any image to **prior_image**, for example one of the \
+same place without the object.
 
 ### Files
 
@@ -74,14 +75,14 @@ also a photo of the place without the object.
 
 ### Use
 
-1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
-2. Give the blank sheet the colour of the background.
-3. Run. Without **prior_image** (unplug it) you see what the photo's own prior gives."""
+1. Load an image, right-click it, choose *Open in Mask Editor*, and paint. {sample}
+2. Give *Plain color* the color of the background.
+3. Run. Disconnect **prior_image** to see the result of the image's own prior."""
 
 BATCH = """## A folder of photos
 
-Removes what is in the same place in every photo: a date, a logo, dirt on the sensor. The photos run one after another, \
-the models stay loaded.
+Removes what is in the same place in all images of a folder: a date, a logo, dirt on the sensor. The images run one after \
+another while the models stay loaded.
 
 ### Files
 
@@ -89,15 +90,15 @@ the models stay loaded.
 
 ### Use
 
-1. Put photos of one size into a folder in ComfyUI's *input*. {sample}
-2. Load a mask of that size, white where the thing is.
-3. Run. Each result is saved as it came in, but for the hole."""
+1. Put images of one size into a folder in ComfyUI's *input*. {sample}
+2. Load a mask of that size that is white on the object.
+3. Run. The saved results are unchanged except for the hole."""
 
 VIDEO = """## Video
 
-Removes what stands still in a video, like a logo. All frames are sampled as one batch and start from the same noise \
-(*LatentBatchSeedBehavior*), so that the filling flickers less. Memory for the U-Net grows with the number of frames: cut \
-long videos (*Trim Video*).
+Removes an object that does not move in a video, like a logo. All frames are sampled as one batch and start from the same noise \
+(*LatentBatchSeedBehavior*), so that the fill flickers less. The U-Net's memory grows with the number of frames: cut long \
+videos (*Trim Video*).
 
 ### Files
 
@@ -106,16 +107,16 @@ long videos (*Trim Video*).
 ### Use
 
 1. Load a video. {sample}
-2. Load one of its frames; right-click it, *Open in Mask Editor*, paint.
-3. Run. To look at single frames before they are compressed, connect *Save Image* to *Inpaint Stitch*.
+2. Load one of its frames, right-click it, choose *Open in Mask Editor*, and paint.
+3. Run. To see the frames without compression, connect *Save Image* to *Inpaint Stitch*.
 
 For a hole that moves, connect one mask for each frame to *Inpaint Prepare*."""
 
 HIGH_RESOLUTION = """## High resolution
 
-A photo of any size, also of many megapixels: only a crop around the hole is sampled, at the size that the model was trained \
-for, and put back at the photo's own. It costs what the hole costs. The prior reads the same crop: raise **context** of \
-*Inpaint Prepare* to show it more of the scene.
+For images of any size, even of many megapixels: only a crop around the hole is sampled, at the size that the model was trained \
+for, and pasted back at the image's own resolution. The cost depends on the size of the hole, not of the image. The prior sees the \
+same crop: raise **context** of *Inpaint Prepare* to show it more of the scene.
 
 ### Files
 
@@ -123,15 +124,16 @@ for, and put back at the photo's own. It costs what the hole costs. The prior re
 
 ### Use
 
-1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
+1. Load an image, right-click it, choose *Open in Mask Editor*, and paint. {sample}
 2. Run.
 
-**context** sets how much of the surroundings the model sees. The crop is never smaller than **resolution** where the photo \
-allows: here 256 pixels around a hole of 71. Holes far apart get crops of their own (**separate_crops**). **grow** takes in soft edges that the mask misses. The crop is shown in the middle, with the hole in grey."""
+**context** sets how much of the surroundings the model sees. The crop is at least as large as **resolution** if the image \
+allows: here 256 pixels around a hole of 71. Holes that are far apart get separate crops (**separate_crops**). **grow** includes \
+soft edges that the mask misses. The crop is shown in the middle, with the hole in gray."""
 
 OUTPAINT = """## Outpainting
 
-Makes a photo larger on one side: the new area is nothing but a hole at the edge.
+Extends an image beyond one of its borders: the new area is a hole at the edge.
 
 ### Files
 
@@ -139,23 +141,23 @@ Makes a photo larger on one side: the new area is nothing but a hole at the edge
 
 ### Use
 
-1. Load a photo. {sample}
-2. Say by how many pixels it is to grow in *Pad Image for Outpainting*. Leave **feathering** at 0: what is known stays.
+1. Load an image. {sample}
+2. Enter the number of pixels to add in *Pad Image for Outpainting*. Leave **feathering** at 0 to keep all known pixels.
 3. Run.
 
-One side at a time works best, by no more than half of the photo. **context** 1.5 shows the model the part of the photo \
-next to the new area."""
+It works best to extend one side at a time, by no more than half of the image. **context** 1.5 shows the model the part of the \
+image next to the new area."""
 
-DECODER_ONLY = """## Harmonizing decoder in a stock SD-1.5 graph
+DECODER_ONLY = """## Harmonizing decoder in an SD-1.5 inpainting workflow
 
-The usual inpainting graph, with one node exchanged: *Harmonizing VAE Decode* in place of *VAE Decode* also sees the known \
-pixels and the mask, so that colours meet at the hole's edge.
+The usual inpainting workflow with one node replaced: unlike *VAE Decode*, *Harmonizing VAE Decode* sees the known pixels and the \
+mask, so that colors match at the hole's edge.
 
 ### Files
 
 {files}
 
-You make the second one yourself, once. Download diffusion_pytorch_model.bin from \
+The second file has to be converted once. Download diffusion_pytorch_model.bin from \
 [cross-attention/asymmetric-autoencoder-kl-x-1-5](https://huggingface.co/cross-attention/asymmetric-autoencoder-kl-x-1-5). \
 Then, in custom_nodes/asuka-inpaint, with ComfyUI's Python:
 
@@ -163,23 +165,23 @@ Then, in custom_nodes/asuka-inpaint, with ComfyUI's Python:
 python convert.py diffusion_pytorch_model.bin ../../models/asuka/asymmetric-vqgan-x1.5.safetensors
 ```
 
-Do not load it with *Load VAE*: that node takes such files without a word and drops what makes them mask-aware.
+Do not load it with *Load VAE*: that node accepts the file silently but ignores the layers that make it mask-aware.
 
 ### Use
 
-1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
-2. Say what belongs in the hole, and run."""
+1. Load an image, right-click it, choose *Open in Mask Editor*, and paint. {sample}
+2. Describe what belongs in the hole, and run."""
 
 FLUX_FILL = """## ASUKA for FLUX.1 Fill
 
-Paint over something: it is replaced by what the rest of the photo suggests, without a prompt. These are the weights that \
-ASUKA's authors published.
+Paint over an object to remove it, without a prompt. It is replaced by what the rest of the image suggests. These are the weights \
+that ASUKA's authors published.
 
 ### Files
 
 {files}
 
-You make the last one yourself, once. Download everything in \
+The last file has to be converted once. Download everything in \
 [yikaiwang/ASUKA-FLUX.1-Fill](https://huggingface.co/yikaiwang/ASUKA-FLUX.1-Fill) into a folder. Then, in \
 custom_nodes/asuka-inpaint, with ComfyUI's Python:
 
@@ -189,48 +191,48 @@ python convert.py FOLDER ../../models/asuka/asuka-flux-fill.safetensors
 
 ### Use
 
-1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
+1. Load an image, right-click it, choose *Open in Mask Editor*, and paint. {sample}
 2. Run.
 
-If the conversion reports that it stored the empty prompt, delete the two text encoder nodes: they are not needed then.
+If the conversion reports that it stored the empty prompt, you can delete the two text encoder nodes.
 
 **strength** 0.5, guidance 30, 50 steps and the shift of *ModelSamplingFlux*, which follows from the size of the crop, are the authors' \
 settings."""
 
-MAE_PREVIEW = """## What the MAE expects in the hole
+MAE_PREVIEW = """## What the MAE predicts for the hole
 
-The first of ASUKA's three networks on its own: a coarse guess, from the known pixels alone.
+The first of ASUKA's three networks on its own: a coarse prediction from the known pixels.
 
 ### Files
 
 {files}
 
-The file is facebook/vit-mae-base (448 MB), as it is. Any MAE in docs/weights.md will do.
+The file is facebook/vit-mae-base (448 MB), exactly as downloaded. All MAEs in docs/weights.md work.
 
 ### Use
 
-1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
+1. Load an image, right-click it, choose *Open in Mask Editor*, and paint. {sample}
 2. Run.
 
-facebook's MAEs were trained on 75 % random holes, some of them on patches of normalised contrast: the guess is rougher, and \
-its colours paler, than that of a MAE fine-tuned for inpainting. As a prior they need an alignment module trained for them."""
+facebook's MAEs were trained with 75 % random patches hidden, some of them with normalized patches as targets. Their predictions \
+are coarser, and the colors paler, than those of a MAE that was fine-tuned for inpainting. To use one as a prior you need an \
+alignment module trained for it."""
 
 PRIOR_FROM_SPL = """## A prior from SPL
 
-As *Remove an object*, but *Inpaint (SPL)* first fills the hole in one pass, guided by its guess of what the scene holds. \
-*MAE Prior Encode* reads the prior from that picture instead of predicting it itself, and ASUKA paints after it.
+Like *Remove an object*, but *Inpaint (SPL)* first fills the hole in one pass, guided by the semantics that it predicts for the \
+scene. *MAE Prior Encode* takes the prior from that image instead of predicting it, and ASUKA paints accordingly.
 
 ### Files
 
 {files}
 
-SPL's weights are a file of their own: here the miniature's, otherwise a converted Places2, CelebA or Paris checkpoint.
+SPL's weights are in a separate file: here that of the demo model, otherwise a converted Places2, CelebA or Paris checkpoint.
 
 ### Use
 
-1. Load a photo; right-click it, *Open in Mask Editor*, paint. {sample}
-2. Run, and compare with the quick start: SPL sees textures and edges that the MAE blurs; where SPL goes wrong, so does the \
-prior."""
+1. Load an image, right-click it, choose *Open in Mask Editor*, and paint. {sample}
+2. Run, and compare with *Remove an object*: SPL keeps textures and edges that the MAE blurs, but if SPL is wrong, so is the prior."""
 
 REMOVE_BY_TEXT = """## Remove by text
 
@@ -238,20 +240,20 @@ REMOVE_BY_TEXT = """## Remove by text
 
 {files}
 
-The miniature has no text encoder: this needs an SD-1.5 inpainting checkpoint, and in *Load ASUKA* weights trained for it. \
-Nobody has published these: you train them (training/README.md). Without them, take the mask from *Clean Mask* to any \
-inpainting graph.
+The demo model has no text encoder: this workflow needs an SD-1.5 inpainting checkpoint and ASUKA weights trained for it. No such \
+weights have been published; you can train them (training/README.md). Without them, use the mask from *Clean Mask* in any other \
+inpainting workflow.
 
 ### Use
 
-1. Load a photo and write in **What goes** what should go. {sample}
+1. Load an image and write in **What goes** what to remove. {sample}
 2. Run.
 
-*DiffEdit Mask* noises the photo and compares what the model makes of it with the two prompts: where they disagree is what \
-the prompt is about. *Clean Mask* drops specks, fills holes and grows the mask over shadows and soft edges. The rest is as \
+*DiffEdit Mask* adds noise to the image and compares the model's noise predictions for the two prompts: they differ on the object \
+that the prompt describes. *Clean Mask* drops specks, fills holes and grows the mask over shadows and soft edges. The rest is as \
 in *Remove an object*.
 
-Too much in the mask: raise **threshold**; too little: lower it. More words help when both prompts share them: "a dog on a \
+If the mask is too large, raise **threshold**; if it is too small, lower it. More words help if both prompts share them: "a dog on a \
 beach" against "a beach"."""
 
 EDIT_BY_TEXT = """## Edit by text (DiffEdit)
@@ -260,15 +262,15 @@ EDIT_BY_TEXT = """## Edit by text (DiffEdit)
 
 {files}
 
-Any checkpoint that is not for inpainting will do.
+Any regular (non-inpainting) checkpoint works.
 
 ### Use
 
-1. Load a photo; write in **What is there** and in **What should be there**. {sample}
+1. Load an image, and fill in **What is there** and **What should be there**. {sample}
 2. Run.
 
-*DiffEdit Mask* finds where the prompts disagree. *DDIM Invert* follows the picture back to noise with the empty prompt. \
-*DiffEdit Decode* comes back with the new prompt under the mask, and the same way everywhere else. What it made is \
-pasted onto the photo: outside of the mask every pixel stays as it was.
+*DiffEdit Mask* masks the area where the prompts disagree. *DDIM Invert* runs DDIM backwards from the image to noise, with the empty \
+prompt. *DiffEdit Decode* denoises again, with the new prompt inside the mask and the inverted latents everywhere else. The result \
+is pasted onto the image: outside the mask every pixel stays unchanged.
 
-**ratio** of *DDIM Invert*: more lets the edit change more."""
+A higher **ratio** of *DDIM Invert* lets the edit change more."""

@@ -12,7 +12,7 @@ from comfy_server import ROOT, Server, make_base
 from workflow_blueprint import Blueprint
 from workflow_graph import Graph, Node
 
-PAINTED = "Photo with a painted hole"
+PAINTED = "Image with a painted hole"
 PHOTO, GROW, SEED = ("LoadImage", "image"), ("ASUKA_InpaintPrepare", "grow"), ("KSampler", "seed")  # in App Mode
 HUGGINGFACE = "https://huggingface.co/"
 TEXTURE = 4.0  # of the miniature's soft fills, in pixels of its working size
@@ -113,14 +113,14 @@ def prior_from_another_image(g: Graph) -> None:
     photo = g.node("LoadImage", 0, PAINTED, image="asuka_coins.webp")
     checkpoint, asuka = miniature(g, 0)
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], resolution=256, separate_crops=True)
-    sheet = g.node("EmptyImage", 1, "Blank sheet", width=256, height=256, color=0x3C3C3C)
-    decoded = inpaint(g, 2, checkpoint, asuka, prepared, prior_image=sheet[0])
+    plain = g.node("EmptyImage", 1, "Plain color", width=256, height=256, color=0x3C3C3C)
+    decoded = inpaint(g, 2, checkpoint, asuka, prepared, prior_image=plain[0])
     save(g, 5, prepared, decoded, texture=TEXTURE)
 
 
 def folder_of_photos(g: Graph) -> None:
     read_me(g, notes.BATCH, "asuka_photos", MINIATURE_BASE, MINIATURE)
-    photos = g.node("LoadImageDataSetFromFolder", 0, "Photos of one size", folder="asuka_photos")
+    photos = g.node("LoadImageDataSetFromFolder", 0, "Images of one size", folder="asuka_photos")
     mask = g.node("LoadImageMask", 0, "What to remove, in white", image="asuka_photos_mask.png", channel="red")
     checkpoint, asuka = miniature(g, 0)
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=photos[0], mask=mask[0], resolution=256)
@@ -160,7 +160,7 @@ def high_resolution(g: Graph) -> None:
 
 def outpaint(g: Graph) -> None:
     read_me(g, notes.OUTPAINT, "asuka_coffee.webp", MINIATURE_BASE, MINIATURE)
-    photo = g.node("LoadImage", 0, "Photo", image="asuka_coffee.webp")
+    photo = g.node("LoadImage", 0, "Image", image="asuka_coffee.webp")
     checkpoint, asuka = miniature(g, 0)
     padded = g.node("ImagePadForOutpaint", 1, image=photo[0], right=200, feathering=0)
     prepared = g.node("ASUKA_InpaintPrepare", 1, image=padded[0], mask=padded[1], resolution=256, context=1.5)
@@ -253,7 +253,7 @@ def prior_from_spl(g: Graph) -> None:
 
 def remove_by_text(g: Graph) -> None:
     read_me(g, notes.REMOVE_BY_TEXT, "asuka_coffee.webp", SD15_INPAINTING, ASUKA_SD15)
-    photo = g.node("LoadImage", 0, "Photo", image="asuka_coffee.webp")
+    photo = g.node("LoadImage", 0, "Image", image="asuka_coffee.webp")
     checkpoint = load_checkpoint(g, 0, SD15_INPAINTING, "SD-1.5 inpainting checkpoint")
     asuka = g.node("ASUKA_Load", 0, None, [ASUKA_SD15], file=ASUKA_SD15["name"])
     goes = g.node("CLIPTextEncode", 1, "What goes", text="a spoon", clip=checkpoint[1])
@@ -278,7 +278,7 @@ def remove_by_text(g: Graph) -> None:
 
 def edit_by_text(g: Graph) -> None:
     read_me(g, notes.EDIT_BY_TEXT, "asuka_coffee.webp", SD15)
-    photo = g.node("LoadImage", 0, "Photo", image="asuka_coffee.webp")
+    photo = g.node("LoadImage", 0, "Image", image="asuka_coffee.webp")
     checkpoint = load_checkpoint(g, 0, SD15, "SD-1.5 checkpoint")
     there = g.node("CLIPTextEncode", 1, "What is there", text="a cup of coffee", clip=checkpoint[1])
     wanted = g.node("CLIPTextEncode", 1, "What should be there", text="a bowl of fruit", clip=checkpoint[1])
@@ -300,7 +300,7 @@ def edit_by_text(g: Graph) -> None:
     pasted = g.node(
         "ImageCompositeMasked",
         4,
-        "Paste onto the photo",
+        "Paste onto the image",
         destination=photo[0],
         source=decoded[0],
         mask=found[0],
@@ -310,7 +310,7 @@ def edit_by_text(g: Graph) -> None:
 
 
 def asuka_inpaint(object_info: dict) -> Blueprint:
-    """The quick start behind one box."""
+    """The quick start as a single node."""
     g = Blueprint(
         "ASUKA Inpaint",
         object_info,
@@ -386,7 +386,7 @@ def read_me(g: Graph, text: str, sample: str, *models: dict) -> None:
 
 
 def link(model: dict) -> str:
-    """What is made by conversion has a page, but nothing to download."""
+    """A converted file has a web page, but nothing to download directly."""
     name, url = model["name"], model["url"]
     return f"[{name}]({url})" if url.endswith(name) else name
 
@@ -406,21 +406,21 @@ def load_checkpoint(g: Graph, column: int, model: dict, title: str) -> Node:
 
 
 def encode(g: Graph, column: int, photo: Node, checkpoint: Node) -> Node:
-    """The latent of the photo at about the 512x512 pixels that SD-1.5 knows."""
+    """The latent of the image at about 512x512 pixels, as SD-1.5 was trained with."""
     size = {"upscale_method": "area", "megapixels": 0.25, "resolution_steps": 8}
     scaled = g.node("ImageScaleToTotalPixels", column, image=photo[0], **size)
     return g.node("VAEEncode", column, pixels=scaled[0], vae=checkpoint[2])
 
 
 def inpaint(g: Graph, column: int, checkpoint: Node, asuka: Node, prepared: Node, **prior) -> Node:
-    """Everything between Inpaint Prepare and Inpaint Stitch, in the columns from `column` on."""
+    """All nodes between Inpaint Prepare and Inpaint Stitch, from `column` on."""
     aligned = align(g, column, asuka, prepared, prior)
     sampled = sample(g, column + 1, checkpoint, condition(g, column + 1, aligned, checkpoint[2], prepared))
     return decode(g, column + 2, asuka, sampled, prepared)
 
 
 def inpaint_guided(g: Graph, column: int, checkpoint: Node, mae: Node, prepared: Node) -> tuple[Node, Node]:
-    """The sampler, and MAE Prior Guidance before it, in the columns from `column` on."""
+    """The sampler with MAE Prior Guidance before it, from `column` on."""
     prompt = g.node("CLIPTextEncode", column, "Empty prompt", text="", clip=checkpoint[1])
     prior = g.node("ASUKA_MAEPriorEncode", column, mae=mae[0], image=prepared[0], mask=prepared[1])
     guided = g.node(
