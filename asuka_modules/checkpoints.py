@@ -1,4 +1,4 @@
-"""Reading and writing ASUKA weights: safetensors whose metadata says what is inside and how it is shaped."""
+"""Reads and writes ASUKA weights: safetensors files whose metadata describes the networks and their sizes."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from .decoder import DecoderConfig, HarmonizingDecoder
 from .mae import MAE, MAEConfig
 from .spl import SPLConfig, SPLGenerator
 
-FORMAT = 1
+FORMAT_VERSION = 1
 PARTS = {  # name of the part in a file -> network, its config
     "mae": (MAE, MAEConfig),
     "alignment": (Alignment, AlignmentConfig),
@@ -29,7 +29,7 @@ PARTS = {  # name of the part in a file -> network, its config
 
 
 class CheckpointError(ValueError):
-    """A weight file that cannot be used; the message names the file, what was found and what was expected."""
+    """An unusable weight file; the message gives the file, what was found and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,24 @@ class Part:
     config: layouts.Config
     state_dict: dict[str, Tensor]
     file: str
-    origin: str  # what was recognised, e.g. "transformers' ViTMAE"
-    left_out: tuple[str, ...] = ()  # tensors of the file that belong to other networks
+    format_name: str  # e.g. "transformers' ViTMAE"
+    ignored_keys: tuple[str, ...] = ()  # tensors of the file that are not part of the network
 
     def build(self, operations=nn, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
-        """The network with its weights, in `dtype` (default: the file's own), in evaluation mode.
+        """Build the network with its weights, in `dtype` (default: that of the file) and evaluation mode.
 
-        Raises CheckpointError where names or shapes of the tensors are not those of the network.
+        Raises CheckpointError if the names or shapes of the tensors do not match the network.
         """
         try:
             with torch.device("meta"):
-                # The shapes are those of torch's layers: ComfyUI's have no weights before these are loaded.
+                # Torch's layers give the shapes: ComfyUI's have no weights before loading.
                 shapes = {key: value.shape for key, value in PARTS[self.name][0](self.config).state_dict().items()}
                 network = PARTS[self.name][0](self.config, operations)
         except Exception as error:  # torch's layers object to impossible sizes in many ways
-            raise CheckpointError(f"{self.file}: no {self.name} has the shape {self.config} ({error})") from error
+            raise CheckpointError(f"{self.file}: cannot build a {self.name} from {self.config} ({error})") from error
         missing = sorted(shapes.keys() - self.state_dict.keys())
         unexpected = sorted(self.state_dict.keys() - shapes.keys())
-        misshapen = [
+        size_mismatches = [
             f"{k} is {tuple(v.shape)}, not {tuple(shapes[k])}"
             for k, v in self.state_dict.items()
             if k in shapes and v.shape != shapes[k]
@@ -68,40 +68,40 @@ class Part:
             for what, keys in (
                 ("missing", missing),
                 ("unexpected", unexpected),
-                ("wrong shape", misshapen),
-                ("integers, perhaps quantised", integers),
+                ("size mismatch", size_mismatches),
+                ("integers, perhaps quantized", integers),
             )
             if keys
         ]
         if problems:
-            raise CheckpointError(f"{self.file}: looks like {self.origin}, but {'; '.join(problems)}")
+            raise CheckpointError(f"{self.file}: looks like {self.format_name}, but {'; '.join(problems)}")
         network.load_state_dict(self.state_dict, assign=True)
-        # Convolutions are faster with their channels last: the full-size decode takes an eighth less on a CPU.
+        # Convolutions are faster with channels_last: the full-size decode takes an eighth less time on a CPU.
         return network.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval()
 
 
 def save(path: str | os.PathLike, parts: Mapping[str, nn.Module], info: Mapping[str, str] = {}, dtype=None) -> None:
-    """Writes networks, keyed as in `PARTS`, into one safetensors file, atomically; `info` are free metadata strings."""
+    """Write networks, keyed as in `PARTS`, atomically to one safetensors file; `info` has additional metadata strings."""
     path = Path(path)
     tensors = {
         f"{name}.{key}": (value.to(dtype) if dtype else value).detach().cpu().contiguous()
         for name, network in parts.items()
         for key, value in network.state_dict().items()
     }
-    described = {"format": FORMAT, "parts": {name: asdict(network.config) for name, network in parts.items()}}
+    described = {"format": FORMAT_VERSION, "parts": {name: asdict(network.config) for name, network in parts.items()}}
     write(path, tensors, {"asuka": json.dumps(described), **info})
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] = {}) -> None:
-    """A safetensors file, whole or not at all. Raises OSError where it cannot be written."""
+    """Write a safetensors file completely or not at all. Raises OSError if it cannot be written."""
     with atomic_write(path) as partial:
         save_file(dict(tensors), partial, metadata=dict(metadata))
 
 
 def load(path: str | os.PathLike) -> dict[str, Part]:
-    """The parts of a file written by `save`, or the one part of a published safetensors file (`layouts.LAYOUTS`).
+    """Load the parts of a file written by `save`, or the one part of a published file (`layouts.CHECKPOINT_FORMATS`).
 
-    Raises FileNotFoundError, or CheckpointError for a file that is damaged, foreign or made by a newer version.
+    Raises FileNotFoundError, or CheckpointError for a file that is damaged, unknown or written by a newer version.
     """
     path = Path(path)
     if not path.is_file():
@@ -118,33 +118,34 @@ def load(path: str | os.PathLike) -> dict[str, Part]:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); download it again") from error
     if "asuka" in metadata:
         return described(metadata["asuka"], tensors, path)
-    part = recognise(tensors, path)
+    part = recognize(tensors, path)
     return {part.name: part}
 
 
 def load_part(path: str | os.PathLike, name: str) -> Part:
-    """One part of a file. Raises as `load` does, and CheckpointError for a file without it."""
+    """Load one part of a file. Raises as `load` does, and CheckpointError if the file does not contain it."""
     parts = load(path)
     if name not in parts:
-        raise CheckpointError(f"{path}: holds no {name}, only {', '.join(parts)}")
+        raise CheckpointError(f"{path}: contains no {name}, only {', '.join(parts)}")
     return parts[name]
 
 
 def looks_like_pickle(path: Path) -> bool:
+    """Return whether a file is a PyTorch pickle, by its first two bytes."""
     with path.open("rb") as file:
         return file.read(2) in (b"PK", b"\x80\x02")  # PyTorch's zip archives, and its older plain pickles
 
 
 def described(description: str, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Part]:
-    """The parts of a file of our own, from its metadata. Raises CheckpointError."""
+    """Read the parts of a file written by `save` from its metadata. Raises CheckpointError if they are damaged or unknown."""
     try:
         content = json.loads(description)
         version = int(content["format"])
         configs = {name: dict(config) for name, config in content["parts"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its description is damaged ({error!r}); download it again") from error
-    if version > FORMAT:
-        raise CheckpointError(f"{path}: format {version} is newer than {FORMAT}; update the extension")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(f"{path}: format {version} is newer than {FORMAT_VERSION}; update the extension")
     parts = {}
     for name, config in configs.items():
         if name not in PARTS:
@@ -156,19 +157,19 @@ def described(description: str, tensors: Mapping[str, Tensor], path: Path) -> di
     return parts
 
 
-def recognise(tensors: Mapping[str, Tensor], path: Path) -> Part:
-    """The network that published weights hold, under our names. Raises CheckpointError for what is not recognised."""
+def recognize(tensors: Mapping[str, Tensor], path: Path) -> Part:
+    """Convert published weights to the network in our names. Raises CheckpointError if the format is unknown."""
     try:
-        layout = layouts.recognise(tensors)
-        config, state_dict = layout.read(tensors)
-    except layouts.LayoutError as error:
+        checkpoint_format = layouts.recognize(tensors)
+        config, state_dict = checkpoint_format.read(tensors)
+    except layouts.FormatError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    left_out = tuple(key for key in tensors if not layout.uses(key))
-    return Part(layout.part, config, state_dict, str(path), layout.name, left_out)
+    ignored_keys = tuple(key for key in tensors if not checkpoint_format.owns(key))
+    return Part(checkpoint_format.part, config, state_dict, str(path), checkpoint_format.name, ignored_keys)
 
 
 def read_config(cls: type, values: Mapping, path: Path):
-    """A config dataclass from JSON values. Raises CheckpointError for a key it does not have."""
+    """Make a config dataclass from JSON values. Raises CheckpointError for unknown keys."""
     unknown = values.keys() - {field.name for field in fields(cls)}
     if unknown:
         raise CheckpointError(f"{path}: {cls.__name__} has no {', '.join(sorted(unknown))}; update the extension")

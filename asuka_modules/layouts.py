@@ -1,4 +1,4 @@
-"""Weights that others published: how each is recognised, brought under our names, and measured. A new one is an entry."""
+"""Formats of published checkpoints: how to recognize each, convert its names, and read its sizes. A new one is an entry."""
 
 import itertools
 import math
@@ -17,60 +17,64 @@ from .spl import SPLConfig
 Config = MAEConfig | AlignmentConfig | DecoderConfig | SPLConfig
 State = Mapping[str, Tensor]
 
-GRID = 16  # patches along a side of the prior
-HEADS = {512: 16, 768: 12, 1024: 16, 1280: 16}  # of the published MAEs, by width: no tensor's shape tells
+GRID = 16  # patches along each side of the prior
+HEADS = {512: 16, 768: 12, 1024: 16, 1280: 16}  # of the published MAEs, by width: no tensor's shape gives them
 CLIP_WIDTH = 768  # of FLUX's pooled vector
 
 
-class LayoutError(ValueError):
-    """Tensors that are no network of ours; the message says what they look like and what was expected."""
+class FormatError(ValueError):
+    """Unusable tensors; the message says what they look like and what was expected."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One way in which a network was published."""
+class CheckpointFormat:
+    """One format in which a network was published."""
 
     name: str
-    part: str  # what it becomes, a key of checkpoints.PARTS
-    keys: tuple[str, ...]  # tensors that tell
+    part: str  # the network in our terms, a key of checkpoints.PARTS
+    keys: tuple[str, ...]  # tensors that identify the format
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]  # to our names and shapes
-    config: Callable[[State], Config]  # read off the converted tensors
-    keep: tuple[str, ...] = ("",)  # how the network's names begin; a file may hold others beside it
-    drop: tuple[str, ...] = ()  # in the names of tensors that the network has but never uses
-    also: Callable[[State], bool] = lambda tensors: True  # what tells beyond `keys`
+    config: Callable[[State], Config]  # read from the converted tensors
+    prefixes: tuple[str, ...] = ("",)  # of the network's tensors; a file may contain other networks
+    ignore: tuple[str, ...] = ()  # parts of the names of tensors that the network never uses
+    extra_check: Callable[[State], bool] = lambda tensors: (
+        True
+    )  # identifies the format further if `keys` do not suffice
 
-    def fits(self, tensors: State) -> bool:
-        return all(key in tensors for key in self.keys) and self.also(tensors)
+    def matches(self, tensors: State) -> bool:
+        """Return whether a state dict has this format."""
+        return all(key in tensors for key in self.keys) and self.extra_check(tensors)
 
-    def uses(self, key: str) -> bool:
-        return key.startswith(self.keep) and not any(name in key for name in self.drop)
+    def owns(self, key: str) -> bool:
+        """Return whether the tensor of this name belongs to the network and is used."""
+        return key.startswith(self.prefixes) and not any(name in key for name in self.ignore)
 
     def read(self, tensors: State) -> tuple[Config, dict[str, Tensor]]:
-        """Config and tensors under our names. Raises LayoutError for an incomplete or unheard-of network."""
+        """Return the config and the tensors with our names and shapes. Raises FormatError if tensors are missing or wrong."""
         try:
-            state = self.convert({key: value for key, value in tensors.items() if self.uses(key)})
+            state = self.convert({key: value for key, value in tensors.items() if self.owns(key)})
             return self.config(state), state
         except KeyError as error:
-            raise LayoutError(f"looks like {self.name}, but {error.args[0]} is missing; download it again") from error
+            raise FormatError(f"looks like {self.name}, but {error.args[0]} is missing; download it again") from error
         except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise LayoutError(f"looks like {self.name}, but {error}") from error
+            raise FormatError(f"looks like {self.name}, but {error}") from error
 
 
-def recognise(tensors: State) -> Layout:
-    """The layout of a state dict. Raises LayoutError for one that is not in `LAYOUTS`."""
-    for layout in LAYOUTS:
-        if layout.fits(tensors):
-            return layout
+def recognize(tensors: State) -> CheckpointFormat:
+    """Return the format of a state dict. Raises FormatError if it is not in `CHECKPOINT_FORMATS`."""
+    for checkpoint_format in CHECKPOINT_FORMATS:
+        if checkpoint_format.matches(tensors):
+            return checkpoint_format
     for key, description in UNUSABLE.items():
         if key in tensors:
-            raise LayoutError(description)
-    known = "; ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
+            raise FormatError(description)
+    known = "; ".join(dict.fromkeys(checkpoint_format.name for checkpoint_format in CHECKPOINT_FORMATS))
     some = ", ".join(sorted(tensors)[:5])
-    raise LayoutError(f"not recognised; it holds {len(tensors)} tensors such as {some}. Known: ASUKA's own; {known}")
+    raise FormatError(f"not recognized; it contains {len(tensors)} tensors such as {some}. Known: ASUKA's own; {known}")
 
 
 def rename(tensors: State, names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Replaces parts of names, in the order given."""
+    """Replace parts of the tensors' names, in the order given."""
     renamed = {}
     for key, value in tensors.items():
         for old, new in names.items():
@@ -80,7 +84,7 @@ def rename(tensors: State, names: Mapping[str, str]) -> dict[str, Tensor]:
 
 
 def count(tensors: State, prefix: str) -> int:
-    """How many of `prefix`0., `prefix`1., ... there are."""
+    """Return how many of `prefix`0., `prefix`1., ... exist."""
     return next(n for n in itertools.count() if not any(key.startswith(f"{prefix}{n}.") for key in tensors))
 
 
@@ -104,7 +108,7 @@ DIFFUSERS_DECODER = {
 
 
 def from_diffusers_decoder(tensors: State) -> dict[str, Tensor]:
-    """Diffusers numbers the levels from the coarsest, and its attention has linear layers for 1x1 convolutions."""
+    """Convert diffusers' names: it numbers the resolutions from the coarsest, and uses linear layers for 1x1 convolutions."""
     levels = count(tensors, "decoder.up_blocks.")
     flipped = {f"up_blocks.{i}.": f"up.{levels - 1 - i}." for i in range(levels)}
     renamed = rename(tensors, flipped | DIFFUSERS_DECODER)
@@ -112,6 +116,7 @@ def from_diffusers_decoder(tensors: State) -> dict[str, Tensor]:
 
 
 def decoder_config(state: State) -> DecoderConfig:
+    """Read the size of a harmonizing decoder from its tensors."""
     ch = state["decoder.conv_out.weight"].shape[1]
     widths = [len(state[f"decoder.up.{i}.block.0.conv1.weight"]) for i in range(count(state, "decoder.up."))]
     concat_mask = state["decoder.encoder.layers.0.weight"].shape[1] == 4
@@ -133,10 +138,10 @@ HUGGINGFACE_MAE = {
     "vit.embeddings.position_embeddings": "pos_embed",
     "vit.embeddings.patch_embeddings.projection.": "patch_embed.proj.",
     "vit.encoder.layer.": "blocks.",
-    "vit.layers.": "blocks.",  # as transformers 5 has it in memory
+    "vit.layers.": "blocks.",  # transformers 5 in memory
     "vit.layernorm.": "norm.",
     "decoder.decoder_layers.": "decoder_blocks.",
-    "decoder.decoder_encoder.layer.": "decoder_blocks.",  # as transformers 5 writes it
+    "decoder.decoder_encoder.layer.": "decoder_blocks.",  # transformers 5 in files
     "decoder.": "",
     "layernorm_before.": "norm1.",
     "layernorm_after.": "norm2.",
@@ -152,6 +157,7 @@ HUGGINGFACE_MAE = {
 
 
 def from_facebook_mae(tensors: State) -> dict[str, Tensor]:
+    """Resample the position embeddings; the names are already ours."""
     positions = {key: resample_positions(tensors[key], "cls_token" in tensors) for key in POSITIONS}
     return {**tensors, **positions}
 
@@ -160,7 +166,7 @@ POSITIONS = ("pos_embed", "decoder_pos_embed")
 
 
 def resample_positions(embedding: Tensor, class_token: bool) -> Tensor:
-    """A position embedding (1, N, C) on the prior's grid, bicubically; the class token's, which is first, stays."""
+    """Resample a position embedding (1, N, C) bicubically to the prior's grid, except for a class token's, which is first."""
     extra, patches = embedding[:, :class_token], embedding[:, class_token:]
     side = math.isqrt(patches.shape[1])
     image = patches.float().unflatten(1, (side, side)).movedim(-1, 1)
@@ -169,6 +175,7 @@ def resample_positions(embedding: Tensor, class_token: bool) -> Tensor:
 
 
 def from_huggingface_mae(tensors: State) -> dict[str, Tensor]:
+    """Convert transformers' names, and join its queries, keys and values."""
     renamed = rename(tensors, HUGGINGFACE_MAE)
     joined = {key: value for key, value in renamed.items() if not any(f".attn.{name}." in key for name in QKV)}
     for key in renamed:
@@ -182,11 +189,12 @@ QKV = ("query", "key", "value")
 
 
 def mae_config(state: State) -> MAEConfig:
+    """Read the size of a MAE from its tensors. Raises ValueError for a width with an unknown number of heads."""
     dim, _, patch_size, _ = state["patch_embed.proj.weight"].shape
     decoder_dim = len(state["decoder_embed.weight"])
     for width in (dim, decoder_dim):
         if width not in HEADS:
-            raise ValueError(f"its width {width} is none of {list(HEADS)}, so its number of heads is unknown")
+            raise ValueError(f"its width is {width}, expected one of {list(HEADS)}; the number of heads is unknown")
     return MAEConfig(
         image_size=GRID * patch_size,
         patch_size=patch_size,
@@ -206,7 +214,7 @@ def mae_config(state: State) -> MAEConfig:
 
 
 def from_sequential_alignment(tensors: State) -> dict[str, Tensor]:
-    """The release is a torch Sequential: linear, blocks, LayerNorm."""
+    """Convert the names of a torch Sequential of a linear layer, blocks and a LayerNorm, as in ASUKA's release."""
     depth = sum(key.endswith(".linear1.weight") for key in tensors)
     names = {"0": "proj_in", str(depth + 1): "norm"} | {str(i + 1): f"blocks.{i}" for i in range(depth)}
     renamed = {}
@@ -220,6 +228,7 @@ def from_sequential_alignment(tensors: State) -> dict[str, Tensor]:
 
 
 def alignment_config(state: State) -> AlignmentConfig:
+    """Read the size of an alignment module from its tensors."""
     dim, prior_dim = state["proj_in.weight"].shape
     return AlignmentConfig(
         prior_dim=prior_dim,
@@ -233,15 +242,17 @@ def alignment_config(state: State) -> AlignmentConfig:
 # SPL
 
 
-# The release is the whole training, each network in DistributedDataParallel; others saved the generator without it.
+# The release contains all networks of the training, in DistributedDataParallel; other files have the generator alone.
 SPL_PREFIXES = ("generator.module.", "module.generator.", "generator.", "module.", "")
 
 
 def without(prefix: str) -> Callable[[State], dict[str, Tensor]]:
+    """Return a function that removes `prefix` from the names of tensors."""
     return lambda tensors: {key.removeprefix(prefix): value for key, value in tensors.items()}
 
 
 def spl_config(state: State) -> SPLConfig:
+    """Read the size of an SPL generator from its tensors."""
     return SPLConfig(
         ch=len(state["encoder_conv1.weight"]),
         feature_dim=len(state["feature_mapping.weight"]),
@@ -255,73 +266,73 @@ def spl_config(state: State) -> SPLConfig:
 
 SEQUENTIAL_ALIGNMENT = ("0.weight", "1.linear1.weight", "1.norm.query_norm.scale")
 
-LAYOUTS = (
-    Layout(
+CHECKPOINT_FORMATS = (
+    CheckpointFormat(
         name="a conditional decoder of Asymmetric VQGAN or ASUKA-FLUX",
         part="decoder",
         keys=("decoder.encoder.layers.0.weight", "decoder.conv_in.weight"),
         convert=dict,
         config=decoder_config,
-        keep=("decoder.", "post_quant_conv."),
-        drop=("decoder.up_layers.",),
+        prefixes=("decoder.", "post_quant_conv."),
+        ignore=("decoder.up_layers.",),
     ),
-    Layout(
+    CheckpointFormat(
         name="diffusers' AsymmetricAutoencoderKL",
         part="decoder",
         keys=("decoder.condition_encoder.layers.0.weight", "decoder.conv_in.weight"),
         convert=from_diffusers_decoder,
         config=decoder_config,
-        keep=("decoder.", "post_quant_conv."),
+        prefixes=("decoder.", "post_quant_conv."),
     ),
-    Layout(
+    CheckpointFormat(
         name="a MAE of facebook's, MAE-FAR or ASUKA-FLUX",
         part="mae",
         keys=("patch_embed.proj.weight", "decoder_embed.weight", "mask_token"),
         convert=from_facebook_mae,
         config=mae_config,
     ),
-    Layout(
+    CheckpointFormat(
         name="transformers' ViTMAE",
         part="mae",
         keys=("vit.embeddings.patch_embeddings.projection.weight", "decoder.decoder_embed.weight"),
         convert=from_huggingface_mae,
         config=mae_config,
     ),
-    Layout(
+    CheckpointFormat(
         name="ASUKA-FLUX's alignment module for CLIP's pooled vector",
         part="alignment_pooled",
         keys=SEQUENTIAL_ALIGNMENT,
         convert=from_sequential_alignment,
         config=alignment_config,
-        drop=(".modulation.",),
-        also=lambda tensors: len(tensors["0.weight"]) == CLIP_WIDTH,
+        ignore=(".modulation.",),
+        extra_check=lambda tensors: len(tensors["0.weight"]) == CLIP_WIDTH,
     ),
-    Layout(
+    CheckpointFormat(
         name="ASUKA-FLUX's alignment module for T5's tokens",
         part="alignment",
         keys=SEQUENTIAL_ALIGNMENT,
         convert=from_sequential_alignment,
         config=alignment_config,
-        drop=(".modulation.",),
+        ignore=(".modulation.",),
     ),
     *(
-        Layout(
+        CheckpointFormat(
             name="SPL's training",
             part="spl",
             keys=(prefix + "encoder_sm_out.weight", prefix + "feature_mapping.weight"),
             convert=without(prefix),
             config=spl_config,
-            keep=(prefix,),
+            prefixes=(prefix,),
         )
         for prefix in SPL_PREFIXES
     ),
 )
 
-ENCODER_ALONE = "looks like a vision transformer's encoder alone (timm, facebook's mae_pretrain_*): without a MAE's decoder there is no prior; take mae_visualize_*, or train a decoder (python -m training.mae)"
-UNUSABLE = {  # a tensor that tells -> what the file looks like, and where it belongs
-    "blocks.0.attn.qkv.weight": ENCODER_ALONE,
-    "embeddings.patch_embeddings.projection.weight": ENCODER_ALONE,
-    "vit.embeddings.patch_embeddings.projection.weight": ENCODER_ALONE,
+ENCODER_ONLY = "looks like a vision transformer's encoder only (timm, facebook's mae_pretrain_*): without a MAE's decoder there is no prior; use mae_visualize_*, or train a decoder (python -m training.mae)"
+UNUSABLE = {  # a tensor that identifies the file -> what it looks like, and where to use it
+    "blocks.0.attn.qkv.weight": ENCODER_ONLY,
+    "embeddings.patch_embeddings.projection.weight": ENCODER_ONLY,
+    "vit.embeddings.patch_embeddings.projection.weight": ENCODER_ONLY,
     "decoder.conv_in.weight": "looks like a VAE without a condition encoder; use it in Load VAE. A harmonizing decoder was expected",
     "model.diffusion_model.out.2.weight": "looks like a Stable Diffusion checkpoint; use it in Load Checkpoint. ASUKA's weights were expected",
     "double_blocks.0.img_attn.qkv.weight": "looks like FLUX's transformer; use it in Load Diffusion Model. ASUKA's weights were expected",

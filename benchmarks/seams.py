@@ -21,7 +21,7 @@ from training.sd import SCALE
 from .machine import describe
 
 DEMO = Path(__file__).parents[1] / "demo"
-SIZE, RING = 256, 6  # pixels; nodes/decode.py's MARGIN
+SIZE, RING = 256, 6  # pixels; nodes/decode.py's HOLE_DILATION_PX
 SHIFTS = {"true colors": 0.0, "colors off by 0.05": 0.05, "colors off by 0.15": 0.15}
 WAYS = {  # close the seam, hide the ring
     "decoder alone": (False, False),

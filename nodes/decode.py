@@ -21,10 +21,14 @@ from .window import Window
 
 log = logging.getLogger(__name__)
 TILE, SMALLEST_TILE, OVERLAP = 64, 16, 16  # in latent pixels
-MARGIN = 6  # pixels around the hole, decoded as hole too where its seam is closed: fills are worst at their rim
+HOLE_DILATION_PX = (
+    6  # if the seam is closed, these pixels around the hole are decoded too: fills are worst at their rim
+)
 
 
 class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
+    """Decodes a latent with the harmonizing decoder."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -87,19 +91,22 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
 
 
 def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close: bool) -> Tensor:
-    """Decodes image by image, in ever smaller tiles once memory does not suffice, and closes the seam if asked to.
+    """Decode `latent` (B, C, h, w) image by image to (B, 3, H, W) in [0, 1] on the intermediate device.
 
-    (B, 3, H, W) in [0, 1] on the intermediate device.
+    `image` is (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W) binary. With `close` the seam is closed. If memory runs out,
+    decoding falls back to smaller and smaller tiles.
     """
     mm = comfy.model_management
     dtype = mm.vae_dtype(decoder.device, [torch.bfloat16, torch.float32])
-    values = 2178 * 64 * 1.25 * decoder.config.ch / 128  # a latent cell, as ComfyUI counts them for SD's VAE, by width
+    values = (
+        2178 * 64 * 1.25 * decoder.config.ch / 128
+    )  # per latent pixel, as ComfyUI estimates for SD's VAE, scaled by width
     memory = int(values * latent.shape[-2] * latent.shape[-1] * mm.dtype_size(dtype))
     progress = comfy.utils.ProgressBar(len(latent))
     tile, decoded = None, []  # None: whole
     for i in range(len(latent)):
         known, hole = image[i : i + 1], mask[i : i + 1].to(decoder.device)
-        unseen = grow(hole, MARGIN) if close else hole
+        unseen = grow(hole, HOLE_DILATION_PX) if close else hole
         inputs = [x.to(decoder.device, dtype) for x in (latent[i : i + 1], known, unseen)]
         while True:
             mm.throw_exception_if_processing_interrupted()
@@ -123,9 +130,9 @@ def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close:
 
 
 def decode_tiled(decoder: Network, size: int, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """Decodes in overlapping tiles of `size` latent cells.
+    """Decode in overlapping tiles of `size` latent pixels; the other arguments and the result are those of `decode`.
 
-    Image and mask travel with the latent, folded to its resolution, so that their tiles are cut along with its own.
+    Image and mask are folded to the latent's resolution and concatenated to it, so that all are cut into the same tiles.
     """
     network, channels, factor = decoder.patcher.model, latent.shape[1], decoder.config.factor
     packed = torch.cat([latent, F.pixel_unshuffle(image, factor), F.pixel_unshuffle(mask, factor)], dim=1)

@@ -17,6 +17,8 @@ from .window import Window
 
 
 class ASUKA_MAEPriorGuidance(io.ComfyNode):
+    """Guides a model towards a prior image in the hole."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -106,8 +108,10 @@ class ASUKA_MAEPriorGuidance(io.ComfyNode):
 def encode_target(
     model, vae, image: Tensor, mask: Tensor, prior_image: Tensor, close_seam: bool
 ) -> tuple[Tensor, Tensor]:
-    """Latent (B, C, h, w) of the prior image in the hole and `image` elsewhere, and the latent mask (B, 1, h, w): every cell
-    that the hole touches."""
+    """Encode the prior image in the hole and `image` elsewhere to a latent (B, C, h, w), with the latent mask (B, 1, h, w).
+
+    The latent mask is 1 for each latent pixel that the hole touches. Raises ValueError for images of different sizes.
+    """
     image, mask = inpaint_inputs(image, mask)
     prior = image_to_nchw(prior_image).to(image)
     if prior.shape[-2:] != image.shape[-2:]:
@@ -121,17 +125,20 @@ def encode_target(
         filled = seams.close_seam(filled, image, mask).clamp(0, 1).to(image)
     target = vae.encode(nchw_to_image(filled))
     image_latent(model, {"samples": target})
-    cells = target.shape[-2:]
-    mask = Window(mask.shape[-2:], cells, vae.spacial_compression_encode()).cut(mask)
-    return target, reduce_mask(mask, cells, "area").to(target)
+    latent_size = target.shape[-2:]
+    mask = Window(mask.shape[-2:], latent_size, vae.spacial_compression_encode()).cut(mask)
+    return target, reduce_mask(mask, latent_size, "area").to(target)
 
 
 def repeat(x: Tensor, x0: Tensor) -> Tensor:
-    """One for all latents of a batch, or one for each; of several, as often as Repeat Latent Batch has repeated them."""
+    """Repeat `x` (B, C, h, w) to the batch of `x0` (N, C, h, w), as Repeat Latent Batch does.
+
+    Raises ValueError if N is not a multiple of B, or if the sizes differ.
+    """
     times, left = divmod(len(x0), len(x))
     if left or x.shape[-2:] != x0.shape[-2:]:
-        found, expected = (f"{len(t)} of {t.shape[-1]}x{t.shape[-2]} cells" for t in (x0, x))
+        found, expected = (f"{len(t)} of {t.shape[-1]}x{t.shape[-2]}" for t in (x0, x))
         raise ValueError(
-            f"the sampled latents are {found}, MAE Prior Guidance was made for {expected}; give it the image that they were made from"
+            f"the sampled latents are {found}, MAE Prior Guidance was made for {expected}; connect the image that they were made from"
         )
     return x.repeat(times, 1, 1, 1)

@@ -80,7 +80,7 @@ def weight_files(source: Path) -> list[Path]:
 
 
 def read(files: list[Path]) -> tuple[dict[str, Part], list[str]]:
-    """The parts in the files, and what was recognised in each. Raises CheckpointError."""
+    """The parts in the files, and what was recognized in each. Raises CheckpointError."""
     parts: dict[str, Part] = {}
     embeddings: dict[Path, Tensor] = {}
     report = []
@@ -92,7 +92,7 @@ def read(files: list[Path]) -> tuple[dict[str, Part], list[str]]:
             if isinstance(content, Tensor):
                 embeddings[file] = content
                 continue
-            found = [checkpoints.recognise(content, file)]
+            found = [checkpoints.recognize(content, file)]
         for part in found:
             if part.name in parts:
                 raise CheckpointError(f"{file}: a second {part.name} beside {parts[part.name].file}; give one of them")
@@ -105,8 +105,8 @@ def read(files: list[Path]) -> tuple[dict[str, Part], list[str]]:
 
 def describe(file: Path, part: Part) -> str:
     size = sum(value.numel() for value in part.state_dict.values())
-    left_out = Counter(next(name for name in key.split(".") if not name.isdigit()) for key in part.left_out)
-    lines = [f"{file.name}: {part.origin}, {size / 1e6:.1f} M parameters -> {part.name}", f"    {part.config}"]
+    left_out = Counter(next(name for name in key.split(".") if not name.isdigit()) for key in part.ignored_keys)
+    lines = [f"{file.name}: {part.format_name}, {size / 1e6:.1f} M parameters -> {part.name}", f"    {part.config}"]
     if left_out:
         lines.append("    left out: " + ", ".join(f"{name} ({n} tensors)" for name, n in left_out.items()))
     return "\n".join(lines)
@@ -128,7 +128,7 @@ def store_empty_prompt(parts: dict[str, Part], embedding: Tensor) -> str:
 
 
 def convert(sources: list[Path], destination: Path, dtype: torch.dtype | None = None) -> list[str]:
-    """Writes what the sources hold into one file, in `dtype` (default: as it was), and returns what was recognised.
+    """Writes what the sources hold into one file, in `dtype` (default: as it was), and returns what was recognized.
 
     Raises FileNotFoundError, or CheckpointError for anything unknown, incomplete, damaged or unsafe; then nothing is
     written.
@@ -140,7 +140,7 @@ def convert(sources: list[Path], destination: Path, dtype: torch.dtype | None = 
         raise CheckpointError(f"{sources[0]}: holds no network, only embeddings; give the alignment's file with it")
     networks = {name: part.build() for name, part in parts.items()}  # checks every name and shape
     destination.parent.mkdir(parents=True, exist_ok=True)
-    origins = "; ".join(f"{name}: {Path(part.file).name} ({part.origin})" for name, part in parts.items())
+    origins = "; ".join(f"{name}: {Path(part.file).name} ({part.format_name})" for name, part in parts.items())
     checkpoints.save(destination, networks, {"converted from": origins}, dtype)
     return report
 

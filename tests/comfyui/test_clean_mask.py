@@ -57,7 +57,7 @@ def test_empty_mask_stays_empty(clean):
 def test_mask_of_specks_alone_names_the_remedy(clean):
     specks, object_ = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
     specks[10:12, 10:12], object_[10:30, 10:30] = True, True
-    with pytest.raises(ValueError, match=r"smaller than min_area, 0\.5% of the picture, .* lower min_area"):
+    with pytest.raises(ValueError, match=r"smaller than min_area, 0\.5% of the image, .* lower min_area"):
         clean(as_mask(specks), 0.005, True, 0.0)
     assert torch.equal(clean(as_mask(specks, object_), 0.005, True, 0.0), as_mask(specks & False, object_))
 

@@ -136,7 +136,7 @@ def test_truncated_weights(server, prompt):
 def test_foreign_weights(server, prompt):
     save_file({"lora_up.weight": torch.zeros(2)}, server.base / "models" / "asuka" / "lora.safetensors")
     prompt["3"]["inputs"]["file"] = "lora.safetensors"
-    expect(server, prompt, "lora.safetensors: not recognised; it holds 1 tensors")
+    expect(server, prompt, "lora.safetensors: not recognized; it contains 1 tensors")
 
 
 def test_part_that_the_file_does_not_hold(server, prompt, weights):

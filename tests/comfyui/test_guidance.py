@@ -303,12 +303,10 @@ def test_what_does_not_fit_is_told(models, vae, images, latent):
         guide(model, vae, images | {"prior_image": images["prior_image"] * torch.inf})
     with pytest.raises(ValueError, match="the mask is empty"):
         guide(model, vae, images | {"mask": images["mask"] * 0})
-    with pytest.raises(ValueError, match=r"the latent is \(1, 4, 8, 8\) but the model takes .* 16, height, width"):
+    with pytest.raises(ValueError, match=r"the latent is \(1, 4, 8, 8\) but the model expects .* 16, height, width"):
         guide(with_latent_format(model, "SD3"), vae, images)
     guided = guide(model, vae, images)
-    with pytest.raises(
-        ValueError, match="the sampled latents are 1 of 4x8 cells, MAE Prior Guidance was made for 1 of 8x8"
-    ):
+    with pytest.raises(ValueError, match="the sampled latents are 1 of 4x8, MAE Prior Guidance was made for 1 of 8x8"):
         sample(guided, latent[..., :4])
     two = images | {"prior_image": images["prior_image"].repeat(2, 1, 1, 1)}
     with pytest.raises(

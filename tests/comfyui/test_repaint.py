@@ -125,7 +125,7 @@ def test_hole_comes_to_fit_its_surroundings(model, mask):
 def test_what_it_cannot_do(model, latent, mask):
     with pytest.raises(ValueError, match="RePaint needs a mask; put Set Latent Noise Mask"):
         repaint(model, latent, None)
-    with pytest.raises(ValueError, match="RePaint needs a Stable Diffusion model .*; flow models"):
+    with pytest.raises(ValueError, match=r"RePaint needs a Stable Diffusion model .*; flow models"):
         repaint(as_flow(model), latent, mask)
     with pytest.raises(
         ValueError, match=r"RePaint starts from pure noise, but the schedule starts at sigma 0\.84 of 14"

@@ -125,7 +125,7 @@ def test_truncated_and_unknown_files_are_named(server, folder, decoder_file):
     for name, message in {
         "truncated.safetensors": "not a readable safetensors file .* download it again",
         "page.safetensors": "not a readable safetensors file .* download it again",
-        "lora.safetensors": "not recognised; it holds 1 tensors such as lora_up.weight. Known: ASUKA's own; ",
+        "lora.safetensors": "not recognized; it contains 1 tensors such as lora_up.weight. Known: ASUKA's own; ",
         "absent.safetensors": "is not in .*put it there and press R",
     }.items():
         with pytest.raises(ServerError, match=f"{name}.*{message}"):

@@ -82,8 +82,8 @@ def test_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("lora_up.weight", r"not recognised; it holds 1 tensors such as lora_up.weight. Known: ASUKA's own; a cond"),
-        ("blocks.0.attn.qkv.weight", "looks like a vision transformer's encoder alone .*without a MAE's decoder there is no prior"),
+        ("lora_up.weight", r"not recognized; it contains 1 tensors such as lora_up.weight. Known: ASUKA's own; a cond"),
+        ("blocks.0.attn.qkv.weight", "looks like a vision transformer's encoder only .*without a MAE's decoder there is no prior"),
         ("decoder.conv_in.weight", "looks like a VAE without a condition encoder; use it in Load VAE"),
         ("model.diffusion_model.out.2.weight", "looks like a Stable Diffusion checkpoint; use it in Load Checkpoint"),
         ("double_blocks.0.img_attn.qkv.weight", "looks like FLUX's transformer; use it in Load Diffusion Model"),
@@ -108,11 +108,11 @@ def test_pickle_is_refused_unread(tmp_path, zipped):
         ("{", "its description is damaged"),
         ('{"format": 1}', "its description is damaged"),
         ('{"format": 1, "parts": {"mae": 5}}', "its description is damaged"),
-        ('{"format": 1, "parts": {"mae": {"depth": "many"}}}', "no mae has the shape"),
-        ('{"format": 1, "parts": {"mae": {"num_heads": 7}}}', "no mae has the shape .*7 heads do not divide"),
-        ('{"format": 1, "parts": {"mae": {"num_heads": 0}}}', "no mae has the shape"),
-        ('{"format": 1, "parts": {"mae": {"num_heads": "8"}}}', "no mae has the shape"),
-        ('{"format": 1, "parts": {"alignment": {"head_dim": 0}}}', "no alignment has the shape"),
+        ('{"format": 1, "parts": {"mae": {"depth": "many"}}}', "cannot build a mae from"),
+        ('{"format": 1, "parts": {"mae": {"num_heads": 7}}}', "cannot build a mae from .*7 heads do not divide"),
+        ('{"format": 1, "parts": {"mae": {"num_heads": 0}}}', "cannot build a mae from"),
+        ('{"format": 1, "parts": {"mae": {"num_heads": "8"}}}', "cannot build a mae from"),
+        ('{"format": 1, "parts": {"alignment": {"head_dim": 0}}}', "cannot build a alignment from"),
         ('{"format": 1, "parts": {"shell": {}}}', "unknown part 'shell'; expected mae, alignment"),
     ],
 )
@@ -151,9 +151,9 @@ def test_wrong_tensors_are_named(bundle):
         assert part in str(error.value)
 
 
-def test_quantised_tensors_are_named(bundle):
+def test_quantized_tensors_are_named(bundle):
     rewrite(bundle, lambda tensors, described: tensors.update({"mae.norm.weight": torch.ones(32, dtype=torch.int8)}))
-    with pytest.raises(CheckpointError, match=r"integers, perhaps quantised: norm.weight \(1\)"):
+    with pytest.raises(CheckpointError, match=r"integers, perhaps quantized: norm.weight \(1\)"):
         checkpoints.load(bundle)["mae"].build()
 
 

@@ -149,5 +149,5 @@ def test_attention_in_parts_is_attention(monkeypatch):
     decoder, inputs = random_decoder(), random_inputs(TINY)
     with torch.no_grad():
         whole = decoder(*inputs)
-        monkeypatch.setattr("asuka_modules.decoder.QUERIES", 7)
+        monkeypatch.setattr("asuka_modules.decoder.QUERY_CHUNK", 7)
         torch.testing.assert_close(decoder(*inputs), whole)

@@ -1,4 +1,4 @@
-"""Published layouts: each is recognised, measured, and computes what an independent implementation of it computes."""
+"""Published checkpoint formats: each is recognized, has its size read, and computes what an independent implementation of it computes."""
 
 import math
 from functools import partial
@@ -122,7 +122,7 @@ def test_asymmetric_vqgan(layout, tmp_path):
     tensors = reference.state_dict()
     part = read(tensors if layout == "diffusers" else to_ldm(tensors) | training_leftovers(), tmp_path)
     assert (part.name, part.config) == ("decoder", DecoderConfig(ch=32))
-    assert {key.split(".")[0] for key in part.left_out} >= {"encoder", "quant_conv"}
+    assert {key.split(".")[0] for key in part.ignored_keys} >= {"encoder", "quant_conv"}
     latent, image, mask = inputs(4)
     expected = reference.decode(latent, image=image * 2 - 1, mask=mask).sample / 2 + 0.5
     assert expected.std() > 0.05
@@ -134,7 +134,7 @@ def test_published_decoder_sizes(size, config):
     with torch.device("meta"):
         tensors = asymmetric(*SIZES[size]).state_dict()
     for published in (tensors, to_ldm(tensors)):
-        part = checkpoints.recognise(published, "published")
+        part = checkpoints.recognize(published, "published")
         assert part.config == config
         part.build(device="meta")
 
@@ -222,7 +222,7 @@ def test_published_flux_decoder_size():
         for i, (a, b) in enumerate([(4, 128), (128, 256), (256, 512), (512, 512), (512, 512)]):
             layer = nn.Conv2d(a, b, 3 if i < 2 else 4)
             tensors |= {f"decoder.encoder.layers.{i}.{key}": value for key, value in layer.state_dict().items()}
-    part = checkpoints.recognise(tensors, "published")
+    part = checkpoints.recognize(tensors, "published")
     assert part.config == FLUX
     part.build(device="meta")
 
@@ -330,7 +330,7 @@ def test_published_mae_sizes(width, depth, heads, patch_size):
         key = key.replace("attention.o_proj", "attention.output.dense")
         saved[key.replace("mlp.fc1", "intermediate.dense").replace("mlp.fc2", "output.dense")] = value
     for published in (saved, to_facebook(saved)):
-        part = checkpoints.recognise(published, "published")
+        part = checkpoints.recognize(published, "published")
         c = part.config
         assert (c.embed_dim, c.depth, c.num_heads, c.image_size, c.grid) == (width, depth, heads, 16 * patch_size, 16)
         part.build(device="meta")
@@ -398,7 +398,7 @@ def test_position_embeddings_of_the_right_size_stay_as_they_are():
 def test_encoder_alone_gives_no_prior(tmp_path):
     encoder = VisionTransformer(embed_dim=768, depth=1, num_heads=12, num_classes=0)
     with pytest.raises(
-        CheckpointError, match=r"published\.safetensors: looks like a vision transformer's encoder alone"
+        CheckpointError, match=r"published\.safetensors: looks like a vision transformer's encoder only"
     ):
         read(encoder.state_dict(), tmp_path)
     with pytest.raises(CheckpointError, match="without a MAE's decoder there is no prior"):
@@ -452,7 +452,7 @@ def test_flux_alignment(dim, part_name, tmp_path):
     reference.load_state_dict(random_weights(shapes(reference), scale=1.5))
     part = read(reference.state_dict(), tmp_path)
     assert (part.name, part.config) == (part_name, AlignmentConfig(512, dim))
-    assert {key.split(".")[1] for key in part.left_out} == {"modulation"}
+    assert {key.split(".")[1] for key in part.ignored_keys} == {"modulation"}
     prior = torch.randn(2, 256, 512, generator=torch.Generator().manual_seed(5))
     expected = reference(prior)
     assert expected.std() > 0.1
@@ -464,7 +464,7 @@ def test_published_alignment_sizes(dim, part_name):
     with torch.device("meta"):
         tensors = released_alignment(dim).state_dict()
     assert {"0.weight", "1.norm.query_norm.scale", "4.modulation.lin.bias", "5.bias"} < tensors.keys()
-    part = checkpoints.recognise(tensors, "published")
+    part = checkpoints.recognize(tensors, "published")
     assert (part.name, part.config) == (part_name, AlignmentConfig(context_dim=dim))
     part.build(device="meta")
 
@@ -483,7 +483,7 @@ def test_every_missing_extra_or_misshapen_tensor_is_named(tmp_path):
         "published.safetensors: looks like ASUKA-FLUX's alignment module for T5's tokens, but ",
         "missing: norm.bias (1)",
         "unexpected: blocks.0.surprise, loss.weight (2)",
-        "wrong shape: blocks.0.linear2.weight is (256, 3), not (256, 1280) (1)",
+        "size mismatch: blocks.0.linear2.weight is (256, 3), not (256, 1280) (1)",
     ):
         assert what in str(error.value)
 
@@ -495,7 +495,7 @@ def test_every_missing_extra_or_misshapen_tensor_is_named(tmp_path):
         ({"pos_embed": torch.zeros(1, 250, 768)}, "MAE-FAR or ASUKA-FLUX, but .*250"),
         (
             {"decoder_embed.weight": torch.zeros(640, 768)},
-            "MAE-FAR or ASUKA-FLUX, but its width 640 is none of .*number of heads is unknown",
+            "MAE-FAR or ASUKA-FLUX, but its width is 640, expected one of .*number of heads is unknown",
         ),
         ({"patch_embed.proj.weight": torch.zeros(768)}, "MAE-FAR or ASUKA-FLUX, but "),
     ],

@@ -254,7 +254,7 @@ def test_published_checkpoint(published, tmp_path):
 @pytest.mark.parametrize("prefix", ["generator.", "module.generator.", "module.", ""])
 def test_generators_saved_in_other_ways(published, prefix):
     state = random_generator().float().state_dict()
-    loaded = checkpoints.recognise({prefix + key: value for key, value in state.items()}, "other.safetensors").build()
+    loaded = checkpoints.recognize({prefix + key: value for key, value in state.items()}, "other.safetensors").build()
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in state.items())
 
 

@@ -210,8 +210,8 @@ def test_damaged_file_is_named(release, tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {"lora_up.weight": torch.zeros(1)}}, "not recognised; it holds 1 tensors such as lora_up"),
-        ({"epoch": 3}, "not recognised; it holds 0 tensors"),
+        ({"state_dict": {"lora_up.weight": torch.zeros(1)}}, "not recognized; it contains 1 tensors such as lora_up"),
+        ({"epoch": 3}, "not recognized; it contains 0 tensors"),
         ([torch.zeros(1)], "holds a list, not weights by name"),
         (torch.zeros(1, 4096), "holds no network, only embeddings"),
     ],

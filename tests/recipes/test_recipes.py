@@ -321,7 +321,7 @@ def test_decoder_is_validated_while_it_trains_against_the_discriminator(photos, 
     assert torch.equal(continued.post_quant_conv.weight, start.post_quant_conv.weight)  # the VAE's, frozen
     assert not torch.equal(continued.decoder.conv_out.weight, start.decoder.conv_out.weight)
     checkpoints.save(tmp_path / "mae.safetensors", {"mae": MAE(TINY_MAE)})
-    with pytest.raises(checkpoints.CheckpointError, match="holds no decoder, only mae"):
+    with pytest.raises(checkpoints.CheckpointError, match="contains no decoder, only mae"):
         decoder.train(replace(recipe, init=str(tmp_path / "mae.safetensors")))
 
 
