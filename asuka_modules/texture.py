@@ -22,11 +22,11 @@ CHUNK = 1 << 16  # patches compared at a time, which bounds the memory
 
 
 def transfer_texture(image: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """Replaces details of the fill that are finer than `scale` pixels by those of the known pixels around the hole.
+    """Replace details of the fill that are finer than `scale` pixels by those of the known pixels around the hole.
 
-    `image` (1, 3, H, W) in [0, 1] holds the fill in the hole of `mask` (1, 1, H, W), 1 = hole -> (1, 3, H, W); known pixels are
-    returned as they are. `scale` is the standard deviation of the Gaussian that separates coarse from fine, in pixels. Deterministic.
-    Without a known patch to copy from the image is returned unchanged.
+    `image` (1, 3, H, W) in [0, 1] contains the fill in the hole of `mask` (1, 1, H, W), 1 = hole. Returns (1, 3, H, W) with the
+    known pixels unchanged. `scale` is the standard deviation, in pixels, of the Gaussian that separates coarse from fine. The
+    result is deterministic. If there is no known patch to copy from, the image is returned unchanged.
     """
     hole = (mask > 0.5).float()
     if not hole.any() or scale < 1:
@@ -54,17 +54,17 @@ def transfer_texture(image: Tensor, mask: Tensor, scale: float) -> Tensor:
 
 
 def known_patches(hole: Tensor) -> Tensor:
-    """(1, 1, H, W) bool, the centers of patches that lie within the image and touch no hole."""
+    """Return the centers (1, 1, H, W) bool of patches that are inside the image and touch no hole (1, 1, H, W)."""
     return grow(F.pad(hole, (RADIUS,) * 4, value=1.0), RADIUS)[..., RADIUS:-RADIUS, RADIUS:-RADIUS] == 0
 
 
 def keep_low(estimate: Tensor, fill: Tensor, hole: Tensor, sigma: float) -> Tensor:
-    """The estimate's details on the fill's low frequencies: estimate + G(fill - estimate) in the hole, `fill` elsewhere."""
+    """Return estimate + G(fill - estimate) in the hole and `fill` elsewhere, all (1, C, H, W): details on low frequencies."""
     return torch.where(hole > 0, estimate + blur(fill - estimate, sigma), fill)
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian of `sigma` pixels, (1, C, H, W) -> (1, C, H, W); the border's pixels are repeated."""
+    """Blur `image` (1, C, H, W) with a Gaussian of `sigma` pixels; the border's pixels are repeated."""
     reach = max(1, math.ceil(3 * sigma))
     weights = torch.exp(-torch.arange(-reach, reach + 1, device=image.device).float().square() / (2 * sigma**2))
     weights = weights / weights.sum()
@@ -75,7 +75,7 @@ def blur(image: Tensor, sigma: float) -> Tensor:
 
 
 class Search:
-    """For every patch that touches the hole, the most similar patch of known pixels."""
+    """Finds the most similar patch of known pixels for every patch that touches the hole (PatchMatch)."""
 
     def __init__(self, image: Tensor, hole: Tensor, generator: torch.Generator):
         self.height, self.width = image.shape[-2:]
@@ -91,19 +91,21 @@ class Search:
         self.source_y, self.source_x = self.random_sources(len(self.y))
 
     def flatten(self, image: Tensor) -> Tensor:
-        """(1, 3, H, W) -> pixels (n, 3) with a border of a patch's radius, so that every offset is in it."""
+        """Flatten (1, 3, H, W) to pixels (n, 3) with a border of a patch's radius, so that every offset is in it."""
         return F.pad(image, (RADIUS,) * 4, mode="replicate")[0].flatten(1).t().contiguous()
 
     def index(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return the indices of pixels at rows `y` and columns `x`, both (n,), in the result of `flatten`."""
         return (y + RADIUS) * self.stride + x + RADIUS
 
     def random_sources(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draw the rows and columns, both (n,), of `n` usable patches."""
         y, x = self.usable.nonzero(as_tuple=True)
         chosen = torch.randint(len(y), (n,), generator=self.generator).to(self.device)
         return y[chosen], x[chosen]
 
     def start_from(self, coarser: Tensor) -> None:
-        """Takes the matches (2, h, w) of half the resolution."""
+        """Start from the matches (2, h, w) of half the resolution."""
         y, x = self.y // 2, self.x // 2
         self.source_y = (2 * coarser[0, y, x] + self.y % 2).clamp_max(self.height - 1)
         self.source_x = (2 * coarser[1, y, x] + self.x % 2).clamp_max(self.width - 1)
@@ -111,14 +113,14 @@ class Search:
         self.source_y[lost], self.source_x[lost] = self.random_sources(int(lost.sum()))
 
     def matches(self) -> Tensor:
-        """(2, H, W): row and column of every patch's match; of patches that touch no hole their own."""
+        """Return row and column of every patch's match, (2, H, W); a patch that touches no hole matches itself."""
         matches = torch.stack(torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij"))
         matches = matches.to(self.device)
         matches[0, self.y, self.x], matches[1, self.y, self.x] = self.source_y, self.source_x
         return matches
 
     def improve(self, estimate: Tensor) -> Tensor:
-        """One round of PatchMatch against `estimate` (1, 3, H, W): neighbors' matches, then random ones, ever nearer.
+        """Run one round of PatchMatch on `estimate` (1, 3, H, W): try neighbors' matches, then random ones, ever closer.
 
         Returns the squared distances of the matches, (n,).
         """
