@@ -8,6 +8,7 @@ picks some of them.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from . import align, config, decoder, mae
@@ -16,7 +17,9 @@ from .command_line import errors_told
 from .export import TYPES, export
 from .miniature import CONFIGS, STAGES
 
-RECIPES = {  # in this order: an alignment may need another MAE, and other words
+RECIPES: dict[
+    str, tuple[type, Callable, str | None]
+] = {  # in this order: an alignment may need another MAE, and other words
     "mae": (mae.MAERecipe, mae.train, "mae"),
     "words": (words.WordsRecipe, words.train, None),
     "align": (align.AlignRecipe, align.train, "alignment"),

@@ -21,7 +21,8 @@ COLUMNS = ["part", "variant", "parameters", "steps", "batch", "learning rate", "
 def card(title: str, parts: dict[str, Path], info: dict[str, str]) -> str:
     """Markdown: one row for each part, with the figures of its run where the file still lies in the run's folder; then what
     each part was made from, and `info`. Raises ConfigError for a run whose run.json is damaged."""
-    rows, facts = [COLUMNS, ["---"] * len(COLUMNS)], {}
+    rows = [COLUMNS, ["---"] * len(COLUMNS)]
+    facts: dict[str, str] = {}
     for name, path in parts.items():
         part, run = checkpoints.load_part(path, name), read_run(path)
         size = sum(tensor.numel() for tensor in part.state_dict.values())

@@ -54,7 +54,7 @@ def load(path: Path) -> dict:
     return values
 
 
-def parse(text: str, where: str) -> object:
+def parse(text: str, where: str) -> typing.Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -92,8 +92,8 @@ def build(cls: type, values: object, where: str, problems: list[str]):
         return None
 
 
-def convert(hint: object, value: object, where: str, problems: list[str]):
-    if is_dataclass(hint):
+def convert(hint: typing.Any, value: object, where: str, problems: list[str]):
+    if isinstance(hint, type) and is_dataclass(hint):
         return build(hint, value, where + ".", problems)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and isinstance(value, list):

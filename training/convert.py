@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from asuka_modules import checkpoints
+from asuka_modules.alignment import AlignmentConfig
 from asuka_modules.checkpoints import CheckpointError, Part
 
 from .export import TYPES
@@ -119,7 +120,9 @@ def store_empty_prompt(parts: dict[str, Part], embedding: Tensor) -> str:
     """
     for name, tokens in EMPTY_TOKENS.items():
         part = parts.get(name)
-        if part and embedding.numel() == tokens * part.config.context_dim:
+        if part is None or not isinstance(part.config, AlignmentConfig):
+            continue
+        if embedding.numel() == tokens * part.config.context_dim:
             context = embedding.reshape(1, tokens, part.config.context_dim)
             config = replace(part.config, empty_tokens=tokens)
             parts[name] = replace(part, config=config, state_dict={**part.state_dict, "empty_context": context})

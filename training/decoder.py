@@ -226,7 +226,7 @@ class Corruption:
             sample["noise"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
         if self.recipe.texture_weight:
             sample["directions"] = random_directions(rng)
-        if self.sampled:
+        if self.sampled and self.recipe.sampled:
             crop = self.sampled(rng)
             sample["sampled"] = torch.tensor(rng.random() < self.recipe.sampled.share)
             if sample["sampled"]:

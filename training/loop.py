@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
@@ -129,7 +129,8 @@ class Training:
         self.optimizer = torch.optim.AdamW(groups, lr=run.lr, betas=run.betas, fused=fused)
         self.fast = fast_steps(self.accelerator.device)
         self.average = Average(objective.trained, run.ema) if run.ema else None
-        self.step, self.measured, self.losses = 0, Measured(), []
+        self.step, self.measured = 0, Measured()
+        self.losses: list[Tensor] = []
         self.tables: dict[str, list[Row]] | None = None  # of the log, as the checkpoint has them
 
     def resume(self, out: Path, noted: dict) -> None:
@@ -227,7 +228,7 @@ def fit(
     sample: Callable[[nn.Module, Path], None] | None = None,
     validation: Mapping[str, Dataset] = {},
     export: Callable[[nn.Module, Path], None] | None = None,
-    recipe: object | None = None,
+    recipe: Any = None,
 ) -> nn.Module:
     """Trains `objective.trained` for `run.steps` optimizer steps, resuming what `run.out` holds, and returns it.
 

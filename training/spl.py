@@ -118,7 +118,7 @@ def build_generator(recipe: SPLRecipe, teacher: Teacher | None) -> SPLGenerator 
         generator = checkpoints.load_part(recipe.init, "spl").build(dtype=torch.float32)
     else:
         generator = SPLGenerator(recipe.model)
-    if teacher and teacher.channels != generator.config.feature_dim:
+    if teacher and recipe.teacher and teacher.channels != generator.config.feature_dim:
         raise ConfigError(
             f"model.feature_dim is {generator.config.feature_dim} but {recipe.teacher.model} has {teacher.channels} features"
         )

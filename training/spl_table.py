@@ -50,8 +50,9 @@ def run(recipe: TableRecipe) -> dict:
         "SPL": checkpoints.load_part(recipe.spl, "spl").build(dtype=torch.float32),
         "plain U-Net": plain_unet.load(recipe.unet),
     }
-    split = "held_out" if recipe.held_out else "train"
-    data = DataConfig((recipe.photos,), recipe.size, held_out=recipe.held_out, split=split)
+    data = DataConfig(
+        (recipe.photos,), recipe.size, held_out=recipe.held_out, split="held_out" if recipe.held_out else "train"
+    )
     photos = Photos(data, recipe.seed, Holes(recipe.masks))
     values: dict[str, list[float]] = {name: [] for name in networks}
     for i in tqdm(range(recipe.count), desc="holes", dynamic_ncols=True):
@@ -60,7 +61,8 @@ def run(recipe: TableRecipe) -> dict:
         for name, network in networks.items():
             filled, _ = network.to(device)(image, mask)
             values[name].append(float(metrics.hole_psnr(filled, image, mask)))
-    mean, low, high = metrics.paired_bootstrap(*(np.array(v) for v in values.values()))
+    ours, baseline = (np.array(v) for v in values.values())
+    mean, low, high = metrics.paired_bootstrap(ours, baseline)
     summary = {
         "holes": recipe.count,
         "hole_psnr": {name: float(np.mean(v)) for name, v in values.items()},

@@ -11,10 +11,12 @@ if __name__ == "__main__":
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from diffusers import AutoencoderTiny
 
+from ..config import ConfigError
 from ..latents import LatentsConfig, build_latents
 from ..precision import run_device
 from .autoencoder import AutoencoderStage, encode, train_autoencoder
@@ -31,17 +33,23 @@ class BaseRecipe:
     latents: LatentsConfig
     unet: tuple[UNetStage, ...]
 
+    def __post_init__(self):
+        for name in ("autoencoder", "unet"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty, expected at least one stage")
+
 
 def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
-    autoencoder = unet = None
+    autoencoder: AutoencoderTiny = None
+    unet: Any = None
     for stage in recipe.autoencoder:
         autoencoder = train_autoencoder(stage, autoencoder)
     device = run_device()
     autoencoder.half().float()  # as the checkpoint will hold it, so that the alignment may use the same latents
     autoencoder.to(device).eval()
     latents = build_latents(recipe.latents, autoencoder, partial(encode, autoencoder), device)
-    for stage in recipe.unet:
-        unet = train_unet(stage, latents, autoencoder, unet)
+    for unet_stage in recipe.unet:
+        unet = train_unet(unet_stage, latents, autoencoder, unet)
         if PartialState().is_main_process:  # each stage's model is usable, just not yet as good
             Path(recipe.out).parent.mkdir(parents=True, exist_ok=True)
             save_base(recipe.out, autoencoder, unet)

@@ -44,9 +44,9 @@ class Twins:
         return self.find(key) is not None
 
     def find(self, key: bytes) -> int | None:
-        key = np.array(key, KEY)  # an array's items and bytes do not compare: the former lose zeros at their end
-        i = int(np.searchsorted(self.keys, key))
-        return i if i < len(self) and self.keys[i] == key else None
+        item = np.array(key, KEY)  # an array's items and bytes do not compare: the former lose zeros at their end
+        i = int(np.searchsorted(self.keys, item))
+        return i if i < len(self) and self.keys[i] == item else None
 
     def of(self, photo: bytes) -> bytes | None:
         """The picture file of a photo's twin; None where there is none or it cannot be read."""

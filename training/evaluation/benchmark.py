@@ -106,8 +106,10 @@ def run(recipe: Benchmark) -> dict:
     results = without_nan(summarize(methods, images, sets, recipe, networks))
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (out / "images.jsonl").write_text("".join(dumps(image) + "\n" for image in images))
-    others = [name for name in methods if name != recipe.ours] if recipe.ours else []
-    found = {other: differ(recipe.ours, other, results, images, pairs, networks, out) for other in others}
+    found = {}
+    if recipe.ours:
+        others = [name for name in methods if name != recipe.ours]
+        found = {other: differ(recipe.ours, other, results, images, pairs, networks, out) for other in others}
     write_report(out, results, images, spread(pairs, recipe.pictures), found)
     return results
 
@@ -288,7 +290,7 @@ def differ(
     """The paired differences of two methods; of the FID, too, if there is one."""
     fid = None
     if networks.features and len(pairs) > 1:
-        fakes = [
+        first, second = (
             np.stack(
                 [
                     set_features(name, seed, pairs, networks.features, out)
@@ -296,8 +298,8 @@ def differ(
                 ]
             )
             for name in (a, b)
-        ]
-        fid = fid_difference(*fakes, networks.features(pair.image for pair in pairs))
+        )
+        fid = fid_difference(first, second, networks.features(pair.image for pair in pairs))
     return differences(images, a, b, fid)
 
 

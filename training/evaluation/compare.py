@@ -34,7 +34,7 @@ def differences(images: list[dict], a: str, b: str, fid: Difference | None = Non
     Intervals of U-IDS and P-IDS are for the SVMs as they are: those are not trained again.
     """
     values = {metric: paired(images, metric, a, b) for metric in METRICS}
-    found = {metric: paired_bootstrap(*both) for metric, both in values.items() if len(both[0])}
+    found = {metric: paired_bootstrap(first, second) for metric, (first, second) in values.items() if len(first)}
     return {"fid": fid, **found} if fid else found
 
 

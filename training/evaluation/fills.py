@@ -1,5 +1,6 @@
 """Simple fills without any learning: what a network has to beat."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 
 import cv2
@@ -9,7 +10,7 @@ import torch
 from asuka_modules.seams import close_seam
 
 from ..config import ConfigError
-from .question import Question
+from .question import Method, Question
 
 RADIUS = 5  # pixels around each one that OpenCV's inpainting looks at
 PATCH_RADIUS = 3  # pixels; PatchMatch compares patches of 7x7, as in its own examples
@@ -67,7 +68,7 @@ class PatchMatch:
         return self.package.inpaint(question.image, question.hole, patch_size=PATCH_RADIUS)
 
 
-FILLS = {
+FILLS: dict[str, Callable[[], Method]] = {
     "flat": FlatFill,
     "telea": lambda: OpenCVFill(cv2.INPAINT_TELEA),
     "navier-stokes": lambda: OpenCVFill(cv2.INPAINT_NS),

@@ -74,7 +74,7 @@ def inpaint(method: Diffusion, photo: str, size: int, seed: int) -> dict:
         "prepared": node("ASUKA_InpaintPrepare", image=["photo", 0], mask=["photo", 1], resolution=size, context=1.0),
         **tell(method, image, mask),
         **(guide(method.guidance, image, mask) if method.guidance else {}),
-        **(repaint if method.repaint else ddim)(method, seed),
+        **(repaint(method, method.repaint, seed) if method.repaint else ddim(method, seed)),
     }
     if method.decoder:
         graph["decoder"] = node("ASUKA_Load", file=method.decoder)
@@ -164,12 +164,12 @@ def ddim(method: Diffusion, seed: int) -> dict:
     return {"conditioned": conditioned, "sampled": sampled}
 
 
-def repaint(method: Diffusion, seed: int) -> dict:
+def repaint(method: Diffusion, schedule: RePaint, seed: int) -> dict:
     """Any model; the sampler puts the known latents back."""
     return {
         "encoded": node("VAEEncode", pixels=["prepared", 0], vae=["checkpoint", 2]),
         "masked": node("SetLatentNoiseMask", samples=["encoded", 0], mask=["prepared", 2]),
-        "sampler": node("ASUKA_RePaint", jump_length=method.repaint.jump_length, resamples=method.repaint.resamples),
+        "sampler": node("ASUKA_RePaint", jump_length=schedule.jump_length, resamples=schedule.resamples),
         "sigmas": node(
             "BasicScheduler", model=model(method), scheduler="ddim_uniform", steps=method.steps, denoise=1.0
         ),

@@ -74,6 +74,7 @@ def make_plain_method(
         return Finished(config.folder, names, seeds)
     if config.spandrel:
         return Feedforward(Path(config.spandrel))
+    assert config.diffusion is not None  # the only way left
     if comfyui is None:
         raise ConfigError(f"methods: {config.name!r} needs a ComfyUI; give comfyui.url")
     return Sampled(config.diffusion, comfyui)

@@ -114,6 +114,14 @@ def read_source(file: Path, domain: str) -> np.ndarray | None:
     return read_stored(file) if domain == "background" else read_photo(file)
 
 
+def read_chosen(file: Path, domain: str) -> np.ndarray:
+    """A photo that was readable before, (H, W, 3) uint8. Raises ConfigError for one that no longer is."""
+    photo = read_source(file, domain)
+    if photo is None:
+        raise ConfigError(f"{file}: not a readable image any more; put the original back")
+    return photo
+
+
 def describe(photos: dict[str, Path], domain: str, extract: Extract) -> tuple[list[str], np.ndarray]:
     """The hashes of those photos that are readable, and their features (N, D). Others are named and counted in the log."""
     readable = []
@@ -145,7 +153,7 @@ def choose(recipe: MisatoRecipe, extract: Extract) -> list[dict]:
             number = DOMAINS.index(domain) * PER_DOMAIN + i  # the number tells the domain
             for member in members:
                 file = photos[hashes[member]]
-                photo = read_source(file, domain)
+                photo = read_chosen(file, domain)
                 foreground = foregrounds.crop(file.name, photo.shape[:2], recipe.size) if foregrounds else None
                 mask = draw_hole(mixture, recipe.size, foreground, np.random.default_rng([recipe.seed, number]))
                 if mask is not None:
@@ -177,7 +185,7 @@ def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
         file = Path(recipe.folders[entry["domain"]], entry["file"])
         if (found := sha256(file)) != entry["sha256"]:
             raise ConfigError(f"{file} has SHA-256 {found}, not the manifest's {entry['sha256']}; it is another photo")
-        photo, foreground = read_source(file, entry["domain"]), None
+        photo, foreground = read_chosen(file, entry["domain"]), None
         if entry["domain"] == "background" and foregrounds:
             foreground = foregrounds.crop(file.name, photo.shape[:2], recipe.size)
         mask = draw_hole(mixture, recipe.size, foreground, np.random.default_rng(entry["mask_seed"]))

@@ -48,18 +48,19 @@ def open_pairs(config: PairsConfig) -> "Misato | Photos":
     """Raises ConfigError for a config that does not say where from, FileNotFoundError where nothing is."""
     if (config.misato is None) == (config.photos is None):
         raise ConfigError("pairs: give either misato or photos")
-    if config.misato:
-        return Misato(config)
+    if config.misato is not None:
+        return Misato(config, config.misato)
     if (config.mask_folder is None) == (config.masks is None):
         raise ConfigError("pairs.photos: give either mask_folder or masks")
-    return Photos(config)
+    assert config.photos is not None  # checked above
+    return Photos(config, config.photos)
 
 
 class Misato(Sequence):
     """<misato>/<size>/image/NNNN.png and mask/NNNN.png, at 1024 pixels mask/00NNNN.png."""
 
-    def __init__(self, config: PairsConfig):
-        self.size, self.folder = config.size, Path(config.misato, str(config.size))
+    def __init__(self, config: PairsConfig, folder: str):
+        self.size, self.folder = config.size, Path(folder, str(config.size))
         self.files = sorted((self.folder / "image").glob("[0-9][0-9][0-9][0-9].png"))
         if not self.files:
             raise FileNotFoundError(
@@ -85,15 +86,13 @@ class Misato(Sequence):
 class Photos(Sequence):
     """The largest central squares of photos, with masks of the same names or drawn ones."""
 
-    def __init__(self, config: PairsConfig):
+    def __init__(self, config: PairsConfig, folder: str):
         selected = selects(config.held_out, "held_out" if config.held_out else "train")
-        self.config, self.files = config, find_photos((config.photos,), selected)
+        self.config, self.files = config, find_photos((folder,), selected)
         if config.count:
-            check_count(config.photos, len(self.files), config.count)
+            check_count(folder, len(self.files), config.count)
         if len({file.stem for file in self.files}) < len(self.files):
-            raise ConfigError(
-                f"{config.photos} has photos of the same name; results are told apart by it, so rename them"
-            )
+            raise ConfigError(f"{folder} has photos of the same name; results are told apart by it, so rename them")
         order = np.random.default_rng(config.seed).permutation(len(self.files))
         self.files = [self.files[i] for i in order[: config.count]]
         self.names = [file.stem for file in self.files]

@@ -2,13 +2,14 @@
 
 import json
 import math
+from typing import Any
 
 
 def dumps(value: object, indent: int | None = None) -> str:
     return json.dumps(without_nan(value), indent=indent, allow_nan=False)
 
 
-def without_nan(value: object) -> object:
+def without_nan(value: Any) -> Any:
     """The same with None for NaN, in dictionaries and lists, too."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}

@@ -178,7 +178,7 @@ def exhibit(out: Path, pair: Pair, methods: list[str]) -> str:
     folder = out / "shown" / pair.name
     folder.mkdir(parents=True, exist_ok=True)
     point = outline_point(pair.mask)
-    rows = []
+    rows: list[str] = []
 
     def show(title: str, **pictures: np.ndarray) -> None:
         cells = ""

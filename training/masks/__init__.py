@@ -4,6 +4,6 @@ Every generator takes a numpy Generator and nothing else that is random, so that
 """
 
 from .coco import decode_runs
-from .mixture import FAMILIES, IRREGULAR, MaskConfig, Mixture, patch_ratio, top_up
+from .mixture import FAMILIES, IRREGULAR, Family, MaskConfig, Mixture, patch_ratio, top_up
 
-__all__ = ["FAMILIES", "IRREGULAR", "MaskConfig", "Mixture", "decode_runs", "patch_ratio", "top_up"]
+__all__ = ["FAMILIES", "IRREGULAR", "Family", "MaskConfig", "Mixture", "decode_runs", "patch_ratio", "top_up"]

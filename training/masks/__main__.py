@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,6 @@ from tqdm.auto import tqdm
 
 from ..config import ConfigError
 from . import IRREGULAR, MaskConfig, Mixture
-from .coco import CocoInstances
 from .objects import MaskFolder
 from .regular import complement_rectangle, rectangle
 
@@ -33,9 +33,9 @@ def contact_sheet(rows: dict[str, list[np.ndarray]]) -> np.ndarray:
     return sheet
 
 
-def report(shapes: MaskFolder | CocoInstances) -> str:
+def report(shapes: Sequence[np.ndarray]) -> str:
     """How many masks there are; those that cannot be used are named as they are read."""
-    if isinstance(shapes, CocoInstances):
+    if not isinstance(shapes, MaskFolder):
         return f"{len(shapes)} instances"
     for i in tqdm(range(len(shapes.masks)), unit="mask"):
         shapes.masks.read(i)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeGuard, TypeVar
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from ..config import ConfigError
 from .shapes import crop
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Unusable(ConfigError):
@@ -32,13 +34,13 @@ class CocoFile:
             coco = json.loads(Path(path).read_bytes() or b"null")
         except ValueError as error:
             raise ConfigError(f"{path}: not JSON ({error}); {EXPECTED}") from error
-        parts = [coco.get(key) if isinstance(coco, dict) else None for key in ("images", "annotations")]
-        if not all(isinstance(part, list) for part in parts):
+        images, annotations = (coco.get(key) if isinstance(coco, dict) else None for key in ("images", "annotations"))
+        if not isinstance(images, list) or not isinstance(annotations, list):
             raise ConfigError(f"{path}: no lists of images and annotations in it; {EXPECTED}")
-        images, self.annotations = parts
+        self.annotations = annotations
         self.images = {image["id"]: image for image in images if isinstance(image, dict) and is_name(image.get("id"))}
 
-    def usable(self, use: Callable[[dict, dict], object]) -> Iterator[object]:
+    def usable(self, use: Callable[[dict, dict], T | None]) -> Iterator[T]:
         """What `use(annotation, image)` makes of every annotation, unless that is None.
 
         Those for which it raises `Unusable` are skipped and told in the end. Raises ConfigError if nothing is left then.
@@ -146,8 +148,9 @@ def segmentation_of(annotation: dict, size: tuple[int, int] | None = None) -> li
         if size and mask.shape != size:
             raise Unusable("run lengths of another size than the image's")
         return mask
-    polygons = [read_polygon(polygon) for polygon in segmentation] if isinstance(segmentation, list) else [None]
-    if any(p is None or (size and (p.min() < -max(size) or p.max() > 2 * max(size))) for p in polygons):
+    found = [read_polygon(polygon) for polygon in segmentation] if isinstance(segmentation, list) else [None]
+    polygons = [polygon for polygon in found if polygon is not None]
+    if len(polygons) < len(found) or (size and any(p.min() < -max(size) or p.max() > 2 * max(size) for p in polygons)):
         raise Unusable("an odd polygon")
     return polygons
 
@@ -177,7 +180,7 @@ def decode_runs(segmentation: dict) -> np.ndarray:
     return np.repeat(values, counts).astype(np.uint8).reshape(size, order="F")
 
 
-def is_counts(values: object) -> bool:
+def is_counts(values: object) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
@@ -185,13 +188,13 @@ def is_name(value: object) -> bool:
     return isinstance(value, int | str)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and np.isfinite(value)
 
 
 def size_of(image: dict) -> tuple[int, int]:
     """Height and width in pixels. Raises Unusable."""
-    size = image.get("height"), image.get("width")
+    size: tuple[Any, Any] = image.get("height"), image.get("width")
     if not all(is_number(side) and side >= 1 for side in size):
         raise Unusable("an image without height and width")
     return size

@@ -10,7 +10,7 @@ import numpy as np
 from ..config import ConfigError
 from ..data import find_photos
 from ..mask_file import SUFFIXES
-from .coco import open_instances
+from .coco import CocoInstances, open_instances
 from .freeform import FREE_FORM
 from .lama import LAMA
 from .objects import MaskFiles, MaskFolder, Objects
@@ -18,7 +18,9 @@ from .regular import SIDES, complement_rectangle, rectangle
 
 Generator = Callable[[np.random.Generator, int], np.ndarray]  # (rng, size) -> (size, size) uint8 in {0, 1}
 IRREGULAR: dict[str, Generator] = {**LAMA, **FREE_FORM}
-FAMILIES, SHARES = ("object", "irregular", "regular"), (0.5, 0.9)  # cumulative
+Family = Literal["object", "irregular", "regular"]
+FAMILIES: tuple[Family, ...] = ("object", "irregular", "regular")
+SHARES = (0.5, 0.9)  # cumulative
 MAX_DRAWS = 1000
 
 
@@ -34,7 +36,7 @@ class MaskConfig:
 
     objects: str | None = None  # folder of object masks, or COCO's instance annotations (.json)
     ready: str | None = None  # folder of whole masks, or a text file that lists them; replaces the mixture
-    family: Literal["object", "irregular", "regular"] | None = None  # draw from this part of the mixture alone
+    family: Family | None = None  # draw from this part of the mixture alone
     # Deviates from the paper, which has Co-Mod's masks ("comod") where this has MAT's, of the same generator with fewer strokes:
     # 24 % of Co-Mod's hide no more than `max_patch_ratio`, 83 % of MAT's. configs/sd15/mae-paper.yaml has the paper's.
     irregular: tuple[str, ...] = ("thick-256", "medium-256", "thin-256", "mat-256")
@@ -61,11 +63,14 @@ class Mixture:
         if (config.objects is None) == (config.ready is None):
             raise ConfigError("masks: give either objects or ready")
         self.config = config
-        self.ready = ReadyMade(config.ready, config.size) if config.ready else None
-        if self.ready:
+        self.ready = ReadyMade(config.ready, config.size) if config.ready is not None else None
+        if config.objects is None:
             return
-        coco = config.objects.endswith(".json")
-        shapes = open_instances(config.objects, config.coco_area) if coco else MaskFolder(config.objects)
+        shapes: CocoInstances | MaskFolder = (
+            open_instances(config.objects, config.coco_area)
+            if config.objects.endswith(".json")
+            else MaskFolder(config.objects)
+        )
         self.objects = Objects(shapes, config.object_sides, config.object_grow)
         sources = [[source[name] for name in config.irregular if name in source] for source in (LAMA, FREE_FORM)]
         self.irregular = [source for source in sources if source]
@@ -103,7 +108,7 @@ class Mixture:
 
 
 def pick(rng: np.random.Generator, options: Sequence):
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]
 
 
 class ReadyMade:
