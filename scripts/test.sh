@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets everything up, then runs ruff and the test suite: bash scripts/test.sh [--fast | --all-comfyui] [pytest arguments]
+# Sets everything up, then runs ruff, mypy and the test suite: bash scripts/test.sh [--fast | --all-comfyui] [pytest arguments]
 # With --fast no ComfyUI is set up: only the tests that need neither it nor minutes of training run, in the active Python environment.
 # With --all-comfyui the nodes' tests also run in ComfyUI 0.18.2 and 0.24.1: 12 GB more to install, and ten minutes more.
 set -euo pipefail
@@ -13,6 +13,7 @@ esac
 source scripts/setup.sh "$purpose"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy
 "$PYTHON" -m pytest "$@"
 for version in $older; do
   ( OLD_COMFYUI=$version; source scripts/setup.sh test; "$PYTHON" -m pytest --override-ini testpaths=tests/comfyui -m "not newest" "$@" )
