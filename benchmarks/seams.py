@@ -16,7 +16,7 @@ from asuka_modules import checkpoints
 from asuka_modules.seams import close_seam, grow
 from training import metrics
 from training.frozen import load_frozen
-from training.sd import SCALE
+from training.sd import SCALING_FACTOR
 
 from .machine import describe
 
@@ -62,7 +62,7 @@ def measure(paths: list[Path]) -> dict[str, dict[str, dict[str, float]]]:
         direction = torch.from_numpy(rng.choice([-1.0, 1.0], (1, 3, 1, 1))).float()
         rim = hole * grow(1 - hole, RING)
         for shift, size in SHIFTS.items():
-            latent = base.encode((image + size * direction * hole).clamp(0, 1)) / SCALE
+            latent = base.encode((image + size * direction * hole).clamp(0, 1)) / SCALING_FACTOR
             for way, (close, hide) in WAYS.items():
                 fill = decoder(latent, image, grow(hole, RING) if hide else hole)
                 fill = close_seam(fill, image, hole) if close else fill

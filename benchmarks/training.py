@@ -25,8 +25,8 @@ from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import HarmonizingDecoder
 from asuka_modules.mae import MAE, VIT_L
 from training import align, config, decoder, mae
-from training.base.unet import DescribedUNet
-from training.data import Photos, unpack
+from training.base.unet import ConditionedUNet
+from training.data import Photos, to_float
 from training.dry_run import GPUS
 from training.frozen import sd15_unet, sd15_vae
 from training.log import Log
@@ -47,9 +47,9 @@ def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str
     """Of the recipe's loop with data loading and logging, and of its bare step on one batch kept in memory."""
     batch = default_collate([dataset[i] for i in range(run.batch_size)])
     with tempfile.TemporaryDirectory() as out:
-        training = Training(replace(run, out=out, steps=10**6, accumulate=1), objective)
+        training = Training(replace(run, out=out, steps=10**6, gradient_accumulation_steps=1), objective)
         batches, device = iter(training.prepare(dataset)), training.accelerator.device
-        batch = unpack({key: value.to(device) for key, value in batch.items()})
+        batch = to_float({key: value.to(device) for key, value in batch.items()})
         log = Log(Path(out), asdict(training.run), 0)
 
         def timed(steps: Callable[[], None]) -> float:
@@ -65,13 +65,13 @@ def images_per_second(run: RunConfig, objective: Objective, dataset) -> dict[str
 
         def looped() -> None:
             for i in range(STEPS):
-                training.advance(unpack(next(batches)))
+                training.advance(to_float(next(batches)))
                 log.step(training.step)
                 if training.due(run.log_every) or i == STEPS - 1:
                     log.row(training.step, training.measured.means(), training.grad_norm, run.lr)
 
         for _ in range(WARM_UP):
-            training.advance(unpack(next(batches)))
+            training.advance(to_float(next(batches)))
         rates: dict[str, list[float]] = {"bare step": [], "with data and log": []}
         for _ in range(ROUNDS):  # interleaved, for a machine that does other things too
             rates["with data and log"].append(timed(looped))
@@ -93,14 +93,14 @@ def measure_recipes(photos: list[str], masks: str) -> dict[str, dict[str, float]
     torch.manual_seed(0)
     folders = f"[{', '.join(photos)}]"
     views = [f"data.folders={folders}", f"masks.objects={masks}"]
-    base = DescribedUNet()
+    base = ConditionedUNet()
     base = LatentDiffusion(base.unet, AutoencoderTiny(), base.description.empty_context).requires_grad_(False)
     results = {}
 
     recipe = config.read(mae.MAERecipe, CONFIGS / "mae.yaml", views)
     network = MAE(recipe.model)
     network.init_weights()
-    dataset = Photos(recipe.data, 0, mae.HoleSampler(recipe.masks, recipe.model.grid))
+    dataset = Photos(recipe.data, 0, mae.RandomHiddenPatches(recipe.masks, recipe.model.grid))
     results["mae, first epoch"] = images_per_second(recipe.run, mae.MAEObjective(network), dataset)
     remember(dataset)
     results["mae, later epochs"] = images_per_second(recipe.run, mae.MAEObjective(network), dataset)
@@ -114,7 +114,7 @@ def measure_recipes(photos: list[str], masks: str) -> dict[str, dict[str, float]
         ]
         recipe = config.read(align.AlignRecipe, CONFIGS / "align.yaml", latents)
         align.build_latents(recipe.latents, base.autoencoder, base.encode, torch.device("cpu"))
-        dataset = align.Encoded(recipe.latents, align.NoiseSampler(recipe), 0)
+        dataset = align.Encoded(recipe.latents, align.RandomNoise(recipe), 0)
         if recipe.run.precision == "bf16" and has_bf16(run_device()):
             base.unet.to(torch.bfloat16)
         objective = align.AlignObjective(Alignment(recipe.model), network.requires_grad_(False), base, recipe)
@@ -123,19 +123,19 @@ def measure_recipes(photos: list[str], masks: str) -> dict[str, dict[str, float]
     recipe = config.read(
         decoder.DecoderRecipe, CONFIGS / "decoder.yaml", [*views, "data.augmented=null", "sampled=null"]
     )
-    dataset = Photos(recipe.data, 0, decoder.Corruption(recipe))
+    dataset = Photos(recipe.data, 0, decoder.RandomCorruption(recipe))
     objective = decoder.DecoderObjective(HarmonizingDecoder(recipe.model), base, recipe)
     results["decoder"] = images_per_second(recipe.run, objective, dataset)
     return results
 
 
 def measure_full_size(batch: dict[str, int]) -> dict[str, dict[str, float]]:
-    """Model FLOP utilisation of full-size MAE and alignment steps in bf16 on the GPU."""
+    """Model FLOP utilization of full-size MAE and alignment steps in bf16 on the GPU."""
     device = torch.device("cuda")
     peak = next((value for name, value in GPUS.items() if name.split()[-1] in torch.cuda.get_device_name()), None)
     torch.manual_seed(0)
 
-    def utilisation(objective: Objective, samples: dict[str, torch.Tensor], n: int) -> dict[str, float]:
+    def utilization(objective: Objective, samples: dict[str, torch.Tensor], n: int) -> dict[str, float]:
         objective.to(device).train()
         samples = {key: value.to(device) for key, value in samples.items()}
 
@@ -163,7 +163,7 @@ def measure_full_size(batch: dict[str, int]) -> dict[str, dict[str, float]]:
     network.init_weights()
     hidden = torch.rand(n, 256).argsort(1) >= 64
     samples = {"image": torch.rand(n, 3, 256, 256), "mask": torch.zeros(n, 1, 256, 256), "hidden": hidden}
-    results = {"mae": utilisation(mae.MAEObjective(network), samples, n)}
+    results = {"mae": utilization(mae.MAEObjective(network), samples, n)}
 
     n = batch["align"]
     base = LatentDiffusion(sd15_unet(), sd15_vae(), torch.zeros(1, 77, 768)).requires_grad_(False)
@@ -180,7 +180,7 @@ def measure_full_size(batch: dict[str, int]) -> dict[str, dict[str, float]]:
         "timestep": torch.randint(1000, (n,)),
         "reconstructed": torch.zeros(n, dtype=torch.bool),
     }
-    return {**results, "align": utilisation(objective, samples, n)}
+    return {**results, "align": utilization(objective, samples, n)}
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from asuka_modules.mae import MAE
 from .config import ConfigError
 from .data import preview_batch
 from .frozen import load_frozen
-from .latents import Encoded, LatentsConfig, build_latents, encoding_forecast, views
+from .latents import Encoded, LatentsConfig, build_latents, crops, encoding_forecast
 from .loop import Objective, RunConfig, fit
 from .pictures import save_rows, sheet_title
 from .precision import has_bf16, run_device
@@ -60,9 +60,11 @@ class AlignRecipe:
     model: AlignmentConfig = SELF4
     init: str | None = None  # weights to start from; none: random ones
     substitution: Substitution = Substitution()
-    known_weight: float = 1.0  # of the loss outside of the hole
-    weight_cap: float = 1.0  # 1: SD's plain loss; above: see training.sd.noise_loss
-    checkpointing: bool = False  # recompute the U-Net's activations in the backward pass: less memory, a third slower
+    unmasked_weight: float = 1.0  # of the loss outside of the hole
+    max_snr_weight: float = 1.0  # 1: SD's plain loss; above: see training.sd.noise_loss
+    gradient_checkpointing: bool = (
+        False  # recompute the U-Net's activations in the backward pass: less memory, a third slower
+    )
     validation: LatentsConfig | None = None  # held-out photos
 
 
@@ -74,13 +76,18 @@ class AlignObjective(Objective):
         self.trained, self.mae, self.base, self.recipe = alignment, mae, base, recipe
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        alpha_bar = self.base.alpha_bar[batch["timestep"]]
-        noisy = add_noise(batch["latent"], batch["noise"], alpha_bar)
+        alpha_cumprod = self.base.alphas_cumprod[batch["timestep"]]
+        noisy = add_noise(batch["latent"], batch["noise"], alpha_cumprod)
         predicted = self.base.predict_noise(
             noisy, batch["timestep"], batch["cells"], batch["masked_latent"], self.context(batch)
         )
         loss = noise_loss(
-            predicted, batch["noise"], batch["cells"], alpha_bar, self.recipe.known_weight, self.recipe.weight_cap
+            predicted,
+            batch["noise"],
+            batch["cells"],
+            alpha_cumprod,
+            self.recipe.unmasked_weight,
+            self.recipe.max_snr_weight,
         )
         reconstructed = batch["reconstructed"]
         values = {
@@ -97,7 +104,7 @@ class AlignObjective(Objective):
         return self.trained(prior)
 
 
-class NoiseSampler:
+class RandomNoise:
     """Adds noise, timestep and whether the prior is substituted."""
 
     def __init__(self, recipe: AlignRecipe, substitute: bool = True):
@@ -145,7 +152,7 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
     if alignment.config.empty_tokens:
         alignment.empty_context.copy_(base.empty_context)
     for config in latents:  # what is missing is told now, not after hours of encoding
-        views(config)
+        crops(config)
     device = run_device()
     for config in latents:
         build_latents(config, base.to(device).autoencoder, base.encode, device)
@@ -154,11 +161,11 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
         sys.stdout.write(encoding_forecast(recipe.latents, count, base.encode, device) + "\n")
     if recipe.run.precision == "bf16" and has_bf16(device):
         base.unet.bfloat16()  # frozen, so there is nothing to lose in its weights
-    if recipe.checkpointing:
+    if recipe.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     objective = AlignObjective(alignment, mae, base, recipe)
-    dataset = Encoded(latents[0], NoiseSampler(recipe), recipe.run.seed)
-    preview = Encoded(latents[-1], NoiseSampler(recipe, substitute=False), recipe.run.seed)
+    dataset = Encoded(latents[0], RandomNoise(recipe), recipe.run.seed)
+    preview = Encoded(latents[-1], RandomNoise(recipe, substitute=False), recipe.run.seed)
     examples = preview_batch(preview, 8)
 
     def sample(trained: Alignment, path: Path) -> None:

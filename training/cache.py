@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from asuka_modules import checkpoints
 
-from .claim import claim
+from .manifest import check_manifest
 
 SHARD = 512  # samples per file
 
@@ -33,7 +33,7 @@ def build_cache(
     holds samples of something else.
     """
     folder, state = Path(folder), PartialState()
-    claim(folder, description)
+    check_manifest(folder, description)
     starts = range(0, count, SHARD)[state.process_index :: state.num_processes]
     total = sum(min(SHARD, count - start) for start in starts)
     with tqdm(total=total, desc=folder.name, unit="sample", dynamic_ncols=True) as bar:

@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,7 +17,7 @@ from .config import ConfigError
 log = logging.getLogger(__name__)
 
 
-class Average:
+class EMA:
     """Exponential moving average of the trained weights."""
 
     def __init__(self, trained: nn.Module, decay: float):
@@ -40,23 +42,19 @@ class Average:
         self.weights, self.updates = state["weights"], state["updates"]
 
 
-class Averaged:
-    """Context in which a network is in evaluation mode and holds its averaged weights, if any are kept."""
-
-    def __init__(self, trained: nn.Module, average: Average | None):
-        self.trained, self.average = trained, average
-
-    def __enter__(self) -> nn.Module:
-        self.trained.eval()
-        if self.average:
-            self.kept = {k: v.detach().clone() for k, v in self.trained.state_dict().items()}
-            self.trained.load_state_dict(self.average.weights)
-        return self.trained
-
-    def __exit__(self, *exception) -> None:
-        if self.average:
-            self.trained.load_state_dict(self.kept)
-        self.trained.train()
+@contextmanager
+def swap_ema_weights(trained: nn.Module, ema: EMA | None) -> Iterator[nn.Module]:
+    """Inside the context the network is in evaluation mode and, if there is an `ema`, holds its weights."""
+    trained.eval()
+    last = {k: v.detach().clone() for k, v in trained.state_dict().items()} if ema else {}
+    if ema:
+        trained.load_state_dict(ema.weights)
+    try:
+        yield trained
+    finally:
+        if ema:
+            trained.load_state_dict(last)
+        trained.train()
 
 
 def checkpoints(out: Path) -> list[Path]:

@@ -1,12 +1,25 @@
 """Recipes are frozen dataclasses, read strictly from YAML."""
 
+import logging
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import yaml
+
+log = logging.getLogger(__name__)
+RENAMED = {  # former name of a setting -> its name; both are read, the former with a warning
+    "accumulate": "gradient_accumulation_steps",
+    "checkpointing": "gradient_checkpointing",
+    "keep": "save_total_limit",
+    "known_weight": "unmasked_weight",
+    "weight_cap": "max_snr_weight",
+    "colour_error": "color_error",
+    "estimated_share": "predicted_x0_share",
+    "views": "crops",
+}
 
 
 class ConfigError(ValueError):
@@ -14,26 +27,27 @@ class ConfigError(ValueError):
 
 
 def read(cls: type, path: str | Path, overrides: list[str] = []):
-    """An instance of the dataclass `cls` from the YAML file `path`, and from the one that it `extends`, if any.
+    """An instance of the dataclass `cls` from the YAML file `path`, and from the file that it `extends`, if any.
 
-    `overrides` are `dotted.key=value` strings, the values in YAML, the items of lists by number. Raises ConfigError naming unknown and missing keys
-    and values of a wrong type.
+    `overrides` are `dotted.key=value` strings: values are YAML, list items are addressed by number. Former names of
+    settings (`RENAMED`) are read with a warning. Raises ConfigError that names unknown and missing keys and values of
+    the wrong type.
     """
     values = load(Path(path))
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator:
             raise ConfigError(f"--set {override}: expected dotted.key=value")
-        target, *parents, last = values, *key.split(".")
+        target, *parents, last = values, *(current_name(part, f"--set {override}") for part in key.split("."))
         for parent in parents:
             if isinstance(target, list):
                 target = target[position(target, parent, override)]
             elif isinstance(target, dict):
                 target = target.setdefault(parent, {})
         if not isinstance(target, dict | list):
-            raise ConfigError(f"--set {override}: {'.'.join(parents)} is {target!r}, which has no parts")
+            raise ConfigError(f"--set {override}: {'.'.join(parents)} is {target!r}, not a mapping or list")
         where = position(target, last, override) if isinstance(target, list) else last
-        target[where] = parse(value, f"--set {override}")
+        target[where] = read_yaml(value, f"--set {override}")
     problems: list[str] = []
     config = build(cls, values, "", problems)
     if problems:
@@ -41,28 +55,53 @@ def read(cls: type, path: str | Path, overrides: list[str] = []):
     return config
 
 
+def current_name(key: str, where: str) -> str:
+    """The name of a setting; a former one is replaced, with a warning."""
+    if key in RENAMED:
+        log.warning("%s: %s is now called %s", where, key, RENAMED[key])
+    return RENAMED.get(key, key)
+
+
+def with_current_names(values: object, rename: Callable[[str], str] = lambda key: RENAMED.get(key, key)) -> object:
+    """YAML's mappings and lists with every key renamed. Raises ConfigError for a setting given by both its names."""
+    if isinstance(values, list):
+        return [with_current_names(value, rename) for value in values]
+    if not isinstance(values, dict):
+        return values
+    renamed = {rename(key): with_current_names(value, rename) for key, value in values.items()}
+    if len(renamed) < len(values):
+        old = next(key for key in values if RENAMED.get(key) in values)
+        raise ConfigError(f"{old} and {RENAMED[old]} are the former and the present name of one setting; remove {old}")
+    return renamed
+
+
 def position(items: list, key: str, override: str) -> int:
+    """The index that `key` writes. Raises ConfigError if the list has no such item."""
     if not key.isdecimal() or int(key) >= len(items):
         raise ConfigError(f"--set {override}: {key} is none of the list's {len(items)} items, numbered from 0")
     return int(key)
 
 
 def load(path: Path) -> dict:
-    values = parse(path.read_text(encoding="utf-8"), str(path)) or {}
+    """The mapping in a YAML file, merged over the file that it `extends`, if any. Raises ConfigError if it is not YAML."""
+    values = read_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
     if isinstance(values, dict) and "extends" in values:
         values = merge(load(path.parent / values.pop("extends")), values)
     return values
 
 
-def parse(text: str, where: str) -> typing.Any:
+def read_yaml(text: str, where: str) -> typing.Any:
+    """The value of a YAML text, settings under their present names. Raises ConfigError, which begins with `where`, if it is
+    not YAML."""
     try:
-        return yaml.safe_load(text)
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+    return with_current_names(values, lambda key: current_name(key, where))
 
 
 def merge(below: dict, above: dict) -> dict:
-    """`below` with the values of `above`, mapping by mapping."""
+    """`below`, updated with the values of `above`; mappings in both are merged in turn."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(below.get(key), dict)
@@ -71,6 +110,7 @@ def merge(below: dict, above: dict) -> dict:
 
 
 def build(cls: type, values: object, where: str, problems: list[str]):
+    """An instance of the dataclass `cls`, or None after adding to `problems` what is wrong with `values`, found at `where`."""
     if not isinstance(values, Mapping):
         problems.append(f"{where.rstrip('.') or 'the file'} is {values!r}, expected a mapping")
         return None
@@ -93,6 +133,7 @@ def build(cls: type, values: object, where: str, problems: list[str]):
 
 
 def convert(hint: typing.Any, value: object, where: str, problems: list[str]):
+    """`value` as the type `hint`, or None after adding to `problems` what was expected at `where`."""
     if isinstance(hint, type) and is_dataclass(hint):
         return build(hint, value, where + ".", problems)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -122,6 +163,6 @@ def convert(hint: typing.Any, value: object, where: str, problems: list[str]):
 
 
 def require_same(name: str, value: object, other: str, other_value: object) -> None:
-    """Raises ConfigError where two settings that belong together differ."""
+    """Raises ConfigError if two settings that must be equal differ."""
     if value != other_value:
         raise ConfigError(f"{name} is {value} but {other} is {other_value}; set both to the same")

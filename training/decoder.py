@@ -34,17 +34,17 @@ from .adversary import (
     patch_mean,
 )
 from .config import ConfigError, require_same
-from .data import DataConfig, Photos, preview_batch, unpack
+from .data import DataConfig, Photos, preview_batch, to_float
 from .frozen import load_frozen, load_vae
 from .latent_sample import Sampled, SampledCrops
-from .latents import CELL
+from .latents import VAE_SCALE_FACTOR
 from .ldm_names import vae_to_ldm
 from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig, Mixture
 from .perceptual import LitePerceptual
 from .pictures import save_rows, sheet_title
 from .precision import has_bf16, run_device
-from .sd import SCALE, LatentDiffusion
+from .sd import SCALING_FACTOR, LatentDiffusion
 from .texture import random_directions, texture_distance
 
 VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"
@@ -74,7 +74,7 @@ class DecoderRecipe:
     jitter: Jitter = Jitter()
     augmented_share: float = 0.5  # of photos replaced by their latent-augmented twin (data.augmented)
     hole_share: float = 0.0  # of images corrupted in the hole alone, as where the sampler keeps what is known
-    estimated_share: float = 0.0  # of images whose latent is the U-Net's estimate from noise, as wrong as a sample
+    predicted_x0_share: float = 0.0  # of images whose latent is the U-Net's estimate from noise, as wrong as a sample
     timesteps: tuple[int, int] = (500, 950)  # of that noise, uniform, ends included
     sampled: Sampled | None = None  # latents whose hole the U-Net has filled, beside the photos' own
     unconditional_share: float = 0.1  # of images decoded without any known pixel; 0.5 would keep text-to-image
@@ -106,12 +106,12 @@ class DecoderObjective(Objective):
         image = batch["image"]
         with torch.no_grad():
             latent = self.base.encode(batch["corrupted"], batch["posterior"])
-            if self.recipe.estimated_share and (chosen := batch["estimated"]).any():
+            if self.recipe.predicted_x0_share and (chosen := batch["estimated"]).any():
                 latent = latent.float()
-                latent[chosen] = self.estimate(latent[chosen], {key: value[chosen] for key, value in batch.items()})
+                latent[chosen] = self.predict_x0(latent[chosen], {key: value[chosen] for key, value in batch.items()})
             if self.recipe.sampled:
                 latent = torch.where(batch["sampled"][:, None, None, None], batch["latent"], latent)
-            latent = latent / SCALE
+            latent = latent / SCALING_FACTOR
         decoded = self.trained["decoder"](latent, image, batch["mask"]).float()
         fake, real = decoded * 2 - 1, image * 2 - 1
         loss = (fake - real).abs().mean()
@@ -128,12 +128,14 @@ class DecoderObjective(Objective):
             loss = loss + self.adversarial(loss, fake, real, batch, values)
         return loss, {key: value.detach() for key, value in values.items()}
 
-    def estimate(self, latent: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def predict_x0(self, latent: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """The U-Net's one-step estimate of a latent, without any prompt, from its noisy self and the known pixels."""
         cells = reduce_mask(batch["mask"], latent.shape[-2:], "area")
-        masked_latent = self.base.encode(fill_hole(batch["image"], F.interpolate(cells, scale_factor=CELL), 0.5))
+        masked_latent = self.base.encode(
+            fill_hole(batch["image"], F.interpolate(cells, scale_factor=VAE_SCALE_FACTOR), 0.5)
+        )
         context = self.base.empty_context.expand(len(latent), -1, -1)
-        return self.base.estimate(latent, batch["noise"], batch["timestep"], cells, masked_latent, context)
+        return self.base.predict_x0(latent, batch["noise"], batch["timestep"], cells, masked_latent, context)
 
     def adversarial(
         self, loss: Tensor, fake: Tensor, real: Tensor, batch: dict[str, Tensor], values: dict[str, Tensor]
@@ -199,7 +201,7 @@ def init_trunk(decoder: HarmonizingDecoder, vae: AutoencoderKL) -> None:
             value.copy_(published[key].view(value.shape))
 
 
-class Corruption:
+class RandomCorruption:
     """Adds the mask and the encoder's corrupted input to a sample."""
 
     def __init__(self, recipe: DecoderRecipe):
@@ -210,7 +212,7 @@ class Corruption:
         mask = torch.from_numpy(self.mixture(rng))[None]
         if rng.random() < self.recipe.unconditional_share:
             mask = torch.ones_like(mask)
-        pictures = unpack(sample)
+        pictures = to_float(sample)
         sample.pop("augmented", None)
         augmented = pictures.get("augmented", pictures["image"])
         source = augmented if rng.random() < self.recipe.augmented_share else pictures["image"]
@@ -218,10 +220,10 @@ class Corruption:
         if rng.random() < self.recipe.hole_share:
             corrupted = torch.where(mask > 0, corrupted, pictures["image"])
         sample["mask"], sample["corrupted"] = mask * 255, corrupted
-        cells = [side // CELL for side in mask.shape[-2:]]
+        cells = [side // VAE_SCALE_FACTOR for side in mask.shape[-2:]]
         sample["posterior"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
-        if self.recipe.estimated_share:
-            sample["estimated"] = torch.tensor(rng.random() < self.recipe.estimated_share)
+        if self.recipe.predicted_x0_share:
+            sample["estimated"] = torch.tensor(rng.random() < self.recipe.predicted_x0_share)
             sample["timestep"] = torch.tensor(rng.integers(*self.recipe.timesteps, endpoint=True))
             sample["noise"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
         if self.recipe.texture_weight:
@@ -259,22 +261,22 @@ def jitter(image: Tensor, strength: Jitter, rng: np.random.Generator) -> Tensor:
 def train(recipe: DecoderRecipe) -> HarmonizingDecoder:
     torch.manual_seed(recipe.run.seed)
     base = load_frozen(recipe.base)
-    if not recipe.estimated_share:
+    if not recipe.predicted_x0_share:
         base.unet = None  # nobody will ask it, and SD-1.5's takes 3.4 GB
     elif recipe.run.precision == "bf16" and has_bf16(run_device()):
         base.unet.to(torch.bfloat16)  # frozen, so there is nothing to lose in its weights
     decoder = start_from(recipe.init, recipe.model, base) if recipe.init else HarmonizingDecoder(recipe.model or BASE)
     if recipe.init and decoder.config.post_quant_conv:
         decoder.post_quant_conv.requires_grad_(False)  # the VAE's own, like its encoder
-    dataset = Photos(recipe.data, recipe.run.seed, Corruption(recipe))
-    preview = Photos(recipe.data.of(recipe.validation), recipe.run.seed, Corruption(recipe))
+    dataset = Photos(recipe.data, recipe.run.seed, RandomCorruption(recipe))
+    preview = Photos(recipe.data.of(recipe.validation), recipe.run.seed, RandomCorruption(recipe))
     examples = preview_batch(preview, 8)
 
     def sample(trained: nn.ModuleDict, path: Path) -> None:
         device = next(trained.parameters()).device
         image, mask, corrupted = (examples[key].to(device) for key in ("image", "mask", "corrupted"))
         latent = base.to(device).encode(corrupted)
-        stock, harmonized = base.decode(latent), trained["decoder"](latent / SCALE, image, mask)
+        stock, harmonized = base.decode(latent), trained["decoder"](latent / SCALING_FACTOR, image, mask)
         pasted = {
             f"{name} in the hole": image * (1 - mask) + decoded * mask
             for name, decoded in (("stock decode", stock), ("harmonizing decode", harmonized))

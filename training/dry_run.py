@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from .log import MEASURED, duration, memory
 from .precision import run_device
 
-UTILISATION = 0.35  # of the peak: a guess of what a training step of these networks reaches
+MFU = 0.35  # of the peak: a guess of what a training step of these networks reaches
 GPUS = {  # dense bf16 peak, FLOP/s
     "RTX 3090": 71e12,
     "RTX 4090": 165e12,
@@ -38,14 +38,14 @@ def report(
     start = time.perf_counter()
     part().item()
     seconds, flops = parts * (time.perf_counter() - start), parts * counter.get_total_flops()
-    estimates = [f"{name} {duration(flops * steps / (peak * UTILISATION))}" for name, peak in GPUS.items()]
+    estimates = [f"{name} {duration(flops * steps / (peak * MFU))}" for name, peak in GPUS.items()]
     lines = [
         f"parameters   {trained / 1e6:.1f} M trained, {total / 1e6:.1f} M in all",
         f"state        {trained * 16 / 2**30:.2f} GiB for trained weights, gradients and AdamW in fp32, per process",
         f"memory       {memory() / 2**30:.2f} GiB used by {batch_size // parts // processes} images at once",
         f"step         {batch_size} images, {processes * flops / 1e12:.2f} TFLOP, {seconds:.2f} s here",
         f"run          {steps} steps, {steps * batch_size} images, {duration(seconds * steps)} here",
-        f"guessed      {', '.join(estimates)}, if {UTILISATION:.0%} of the peak is reached, which was not measured; "
+        f"guessed      {', '.join(estimates)}, if {MFU:.0%} of the peak is reached, which was not measured; "
         f"a run tells what it takes after its first {MEASURED} steps",
     ]
     return "\n".join(lines)

@@ -13,8 +13,8 @@ from asuka_modules import checkpoints
 from asuka_modules.atomic import atomic_write
 
 from .card import card, describe, read_run
-from .commit import commit
 from .config import ConfigError
+from .git_revision import git_revision
 
 TYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
@@ -29,7 +29,7 @@ def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str
     networks = {name: checkpoints.load_part(path, name).build(dtype=torch.float32) for name, path in parts.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     variants = "; ".join(describe(name, network.config) for name, network in networks.items())
-    info = {**info, "variants": variants, "commit": commit()}
+    info = {**info, "variants": variants, "commit": git_revision()}
     runs = {name: read_run(path) for name, path in parts.items()}
     trained = {f"{name} training": json.dumps(run) for name, run in runs.items() if run}
     text = card(out.stem, parts, info)

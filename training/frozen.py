@@ -19,7 +19,7 @@ from .sd import LatentDiffusion
 
 CONDITION_ENCODER = "decoder.encoder.layers.0.weight"  # of a decoder that sees the hole
 TEXT = "cond_stage_model.transformer.text_model."
-BEGIN, END, LENGTH = 49406, 49407, 77  # CLIP's empty prompt is one begin token and 76 end tokens
+BOS, EOS, MAX_LENGTH = 49406, 49407, 77  # CLIP's empty prompt is one begin token and 76 end tokens
 
 
 class BaseModelError(CheckpointError):
@@ -124,7 +124,7 @@ def load_folder(path: Path) -> LatentDiffusion:
 def empty_prompt(text: CLIPTextModel) -> Tensor:
     """CLIP's context of the empty prompt, (1, 77, 768)."""
     text.eval()
-    return text(torch.tensor([[BEGIN] + [END] * (LENGTH - 1)])).last_hidden_state
+    return text(torch.tensor([[BOS] + [EOS] * (MAX_LENGTH - 1)])).last_hidden_state
 
 
 def sd15_unet() -> UNet2DConditionModel:

@@ -32,10 +32,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
-from .claim import claim, fingerprint
 from .config import ConfigError
 from .data import Source, Twins, decode_photo, key_of, open_source, problem, selects, write_shard
 from .frozen import load_frozen
+from .manifest import check_manifest, fingerprint
 from .pictures import to_uint8
 from .precision import bf16_where_fast, has_bf16, run_device
 from .run_folder import locked
@@ -128,9 +128,9 @@ def augment(base: LatentDiffusion, image: Tensor, timestep: Tensor, noise: Tenso
     """The U-Net's one-step estimate of `image` (B, 3, H, W) in [0, 1] from `timestep` (B,)."""
     latent = base.encode(image)
     context = base.empty_context.expand(len(image), -1, -1)
-    return base.decode(base.estimate(latent, noise, timestep, torch.zeros_like(latent[:, :1]), latent, context)).clamp(
-        0, 1
-    )
+    return base.decode(
+        base.predict_x0(latent, noise, timestep, torch.zeros_like(latent[:, :1]), latent, context)
+    ).clamp(0, 1)
 
 
 @torch.inference_mode()
@@ -148,7 +148,7 @@ def twins(
     base: LatentDiffusion, groups: Iterable[list[Photo]], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[bytes, Future[bytes]]]:
     """The key of each photo, and its twin's picture file, which is made while the next batch is computed."""
-    device = base.alpha_bar.device
+    device = base.alphas_cumprod.device
     for group in groups:
         inputs = [part.to(device) for part in default_collate([photo.inputs for photo in group])]
         with bf16_where_fast(device):
@@ -180,7 +180,7 @@ def make_twins(recipe: LatentAugmentRecipe, device: torch.device, out: Path) -> 
     state.wait_for_everyone()  # until the folder is ours
     base = load_frozen(recipe.base)
     settings = {"timesteps": recipe.timesteps, "max_side": recipe.max_side, "seed": recipe.seed}
-    claim(out, {"base": fingerprint(base), **settings})
+    check_manifest(out, {"base": fingerprint(base), **settings})
     if has_bf16(device):  # once, where autocast would do it to the same weights for every batch
         base.unet.bfloat16()
         base.autoencoder.bfloat16()

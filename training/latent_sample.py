@@ -26,11 +26,11 @@ from asuka_modules.mae import MAE
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from .cache import Cached, build_cache
-from .claim import fingerprint
 from .config import ConfigError
-from .data import Photos, unpack
+from .data import Photos, to_float
 from .frozen import load_frozen
-from .latents import CELL, Holes, LatentsConfig
+from .latents import VAE_SCALE_FACTOR, LatentsConfig, RandomMask
+from .manifest import fingerprint
 from .precision import bf16_where_fast, has_bf16, run_device
 from .sd import LatentDiffusion
 
@@ -42,7 +42,7 @@ class LatentSampleRecipe:
     base: str  # checkpoint with U-Net and autoencoder
     mae: str
     alignment: str
-    views: LatentsConfig  # the photos' views and masks, and where the shards go
+    crops: LatentsConfig  # the photos' crops and masks, and where the shards go
     steps: int = 25  # of DDIM
     seed: int = 0
 
@@ -51,8 +51,8 @@ class LatentSampleRecipe:
 class Sampled:
     """Sampled latents as part of what the decoder learns from."""
 
-    folder: str  # `views.out` of training.latent_sample
-    count: int  # of the views in it
+    folder: str  # `crops.out` of training.latent_sample
+    count: int  # of the crops in it
     share: float = 1.0  # of images that are taken from there
 
     def __post_init__(self):
@@ -60,15 +60,15 @@ class Sampled:
             raise ConfigError(f"sampled.count is {self.count}, expected 1 or more")
 
 
-class HolesAndNoise:
+class RandomMaskAndNoise:
     """Adds the mixture's mask to a sample, and the noise that DDIM starts from."""
 
     def __init__(self, recipe: LatentSampleRecipe):
-        self.holes, self.seed = Holes(recipe.views.masks), recipe.seed
+        self.holes, self.seed = RandomMask(recipe.crops.masks), recipe.seed
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
         self.holes(sample, rng, index)
-        cells = [side // CELL for side in sample["mask"].shape[-2:]]
+        cells = [side // VAE_SCALE_FACTOR for side in sample["mask"].shape[-2:]]
         noise = np.random.default_rng([self.seed, index]).standard_normal((4, *cells), "float32")
         sample["noise"] = torch.from_numpy(noise)
 
@@ -78,16 +78,16 @@ def fill_latent(
 ) -> Tensor:
     """The latent of the masked image (B, 3, H, W) in [0, 1], its hole filled from `noise` (B, 4, H / 8, W / 8)."""
     cells = reduce_mask(mask, noise.shape[-2:], "area")
-    masked_latent = base.encode(fill_hole(image, F.interpolate(cells, scale_factor=CELL), 0.5))
+    masked_latent = base.encode(fill_hole(image, F.interpolate(cells, scale_factor=VAE_SCALE_FACTOR), 0.5))
     filled = base.sample(noise, cells, masked_latent, alignment(mae.prior(image, mask)), steps)
     return torch.where(cells > 0, filled, masked_latent)
 
 
 class SampledCrops:
-    """Crops of the sampled views: image (3, S, S) and mask (1, S, S) uint8, latent (4, S / 8, S / 8) as the U-Net sees it."""
+    """Crops of the sampled crops: image (3, S, S) and mask (1, S, S) uint8, latent (4, S / 8, S / 8) as the U-Net sees it."""
 
     def __init__(self, sampled: Sampled, size: int):
-        self.cached, self.cells = Cached(sampled.folder, sampled.count), size // CELL
+        self.cached, self.cells = Cached(sampled.folder, sampled.count), size // VAE_SCALE_FACTOR
 
     def __call__(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """A random crop that shows some of the hole."""
@@ -97,7 +97,7 @@ class SampledCrops:
         cell = hole[rng.integers(len(hole))]
         y, x = rng.integers(np.clip(cell - self.cells + 1, 0, last), np.clip(cell, 0, last), endpoint=True)
         latent = sample.pop("latent")[:, y : y + self.cells, x : x + self.cells].float()
-        rows, columns = (slice(i * CELL, (i + self.cells) * CELL) for i in (y, x))
+        rows, columns = (slice(i * VAE_SCALE_FACTOR, (i + self.cells) * VAE_SCALE_FACTOR) for i in (y, x))
         return {**{key: value[:, rows, columns] for key, value in sample.items()}, "latent": latent}
 
 
@@ -108,12 +108,12 @@ def run(recipe: LatentSampleRecipe) -> Path:
         checkpoints.load_part(path, part).build(dtype=torch.float32)
         for path, part in ((recipe.mae, "mae"), (recipe.alignment, "alignment"))
     )
-    views = recipe.views
-    dataset = Photos(views.data, recipe.seed, HolesAndNoise(recipe))
+    crops = recipe.crops
+    dataset = Photos(crops.data, recipe.seed, RandomMaskAndNoise(recipe))
     description = {
-        "data": asdict(views.data) | {"cache": None},
+        "data": asdict(crops.data) | {"cache": None},
         "photos": dataset.fingerprint(),
-        "masks": asdict(views.masks),
+        "masks": asdict(crops.masks),
         "networks": [fingerprint(network) for network in (base, mae, alignment)],
         "steps": recipe.steps,
         "seed": recipe.seed,
@@ -124,13 +124,13 @@ def run(recipe: LatentSampleRecipe) -> Path:
         network.to(device)
 
     def compute(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        pixels = {key: value.to(device) for key, value in unpack(batch).items()}
+        pixels = {key: value.to(device) for key, value in to_float(batch).items()}
         with bf16_where_fast(device):
             latent = fill_latent(base, mae, alignment, pixels["image"], pixels["mask"], pixels["noise"], recipe.steps)
         return {"image": batch["image"], "mask": batch["mask"], "latent": latent.half().cpu()}
 
-    build_cache(views.out, dataset, views.count, compute, views.batch_size, views.workers, description)
-    return Path(views.out)
+    build_cache(crops.out, dataset, crops.count, compute, crops.batch_size, crops.workers, description)
+    return Path(crops.out)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,19 @@ from torch.utils.data import Dataset, default_collate
 from asuka_modules.masking import fill_hole, reduce_mask
 
 from .cache import Cached, build_cache
-from .claim import fingerprint
 from .config import require_same
-from .data import DataConfig, Photos, unpack
+from .data import DataConfig, Photos, to_float
 from .log import duration
+from .manifest import fingerprint
 from .masks import MaskConfig, Mixture
 from .precision import bf16_where_fast
 
-CELL = 8  # pixels of a latent cell
+VAE_SCALE_FACTOR = 8  # image pixels along a side of one latent pixel
 
 
 @dataclass(frozen=True)
 class LatentsConfig:
-    """Views of photos with their masks, encoded before training."""
+    """Crops of photos with their masks, encoded before training."""
 
     out: str  # folder; what is there already is kept
     count: int
@@ -39,7 +39,7 @@ class LatentsConfig:
         require_same("data.size", self.data.size, "masks.size", self.masks.size)
 
 
-class Holes:
+class RandomMask:
     """Adds the mixture's mask, (1, S, S) uint8, to a sample."""
 
     def __init__(self, masks: MaskConfig):
@@ -49,27 +49,27 @@ class Holes:
         sample["mask"] = torch.from_numpy(self.mixture(rng))[None] * 255
 
 
-def views(config: LatentsConfig) -> Photos:
+def crops(config: LatentsConfig) -> Photos:
     """The photos and masks that were encoded: item i belongs to the cache's item i."""
-    return Photos(config.data, 1, Holes(config.masks))
+    return Photos(config.data, 1, RandomMask(config.masks))
 
 
-def encode_views(
+def encode_crops(
     batch: dict[str, Tensor], encode: Callable[[Tensor], Tensor], device: torch.device
 ) -> dict[str, Tensor]:
-    """A batch of `views` as the cache holds it, float16: "latent", "masked_latent", the cell "mask", and mean "colours" of
+    """A batch of `crops` as the cache holds it, float16: "latent", "masked_latent", the cell "mask", and mean "colours" of
     the cells.
 
     The mask covers every cell that the hole touches, which is also what Inpaint Prepare gives the sampler, and the
     masked image is grey there, as in InpaintModelConditioning.
     """
-    pixels = unpack({key: batch[key].to(device) for key in ("image", "mask")})
+    pixels = to_float({key: batch[key].to(device) for key in ("image", "mask")})
     image, mask = pixels["image"], pixels["mask"]
-    cells = reduce_mask(mask, (mask.shape[-2] // CELL, mask.shape[-1] // CELL), "area")
-    masked = fill_hole(image, F.interpolate(cells, scale_factor=CELL), 0.5)
+    cells = reduce_mask(mask, (mask.shape[-2] // VAE_SCALE_FACTOR, mask.shape[-1] // VAE_SCALE_FACTOR), "area")
+    masked = fill_hole(image, F.interpolate(cells, scale_factor=VAE_SCALE_FACTOR), 0.5)
     with bf16_where_fast(device):
         latent, masked_latent = encode(image), encode(masked)
-    colours = F.avg_pool2d(image, CELL)
+    colours = F.avg_pool2d(image, VAE_SCALE_FACTOR)
     tensors = {"latent": latent, "masked_latent": masked_latent, "mask": cells, "colours": colours}
     return {key: value.half().cpu() for key, value in tensors.items()}
 
@@ -77,15 +77,15 @@ def encode_views(
 def build_latents(
     config: LatentsConfig, autoencoder: nn.Module, encode: Callable[[Tensor], Tensor], device: torch.device
 ) -> Cached:
-    """Encodes `config.count` views with `encode`, which is of `autoencoder`, as `encode_views` does."""
-    dataset = views(config)
+    """Encodes `config.count` crops with `encode`, which is of `autoencoder`, as `encode_crops` does."""
+    dataset = crops(config)
     description = {
         "data": asdict(config.data) | {"cache": None},
         "photos": dataset.fingerprint(),
         "masks": asdict(config.masks),
         "autoencoder": fingerprint(autoencoder),
     }
-    compute = partial(encode_views, encode=encode, device=device)
+    compute = partial(encode_crops, encode=encode, device=device)
     return build_cache(config.out, dataset, config.count, compute, config.batch_size, config.workers, description)
 
 
@@ -93,34 +93,39 @@ def build_latents(
 def encoding_forecast(
     config: LatentsConfig, count: int, encode: Callable[[Tensor], Tensor], device: torch.device
 ) -> str:
-    """How long one process takes to encode `count` views here, and the disk that they take, from one measured batch."""
-    dataset = views(config)
+    """How long one process takes to encode `count` crops here, and the disk that they take, from one measured batch."""
+    dataset = crops(config)
     for first in (0, config.batch_size):  # the first batch takes longer
         start = time.perf_counter()
         batch = default_collate([dataset[first + i] for i in range(config.batch_size)])
         loading = (time.perf_counter() - start) / max(config.workers, 1)
         start = time.perf_counter()
-        latents = encode_views(batch, encode, device)
+        latents = encode_crops(batch, encode, device)
         seconds = max(loading, time.perf_counter() - start) / config.batch_size
     size = sum(value.nbytes for value in latents.values()) / config.batch_size
-    return f"latents      {count} views to encode first, {duration(count * seconds)} here, {count * size / 1e9:.2g} GB of disk"
+    return f"latents      {count} crops to encode first, {duration(count * seconds)} here, {count * size / 1e9:.2g} GB of disk"
 
 
 class Encoded(Dataset):
-    """The encoded views together with their pixels. An index beyond the cache wraps around: there are no others, so what is
+    """The encoded crops together with their pixels. An index beyond the cache wraps around: there are no others, so what is
     drawn from far beyond, as `preview_batch` does, is what a run of that cache trains on."""
 
     def __init__(
-        self, config: LatentsConfig, extend: Callable[[dict[str, Tensor], np.random.Generator, int], None], seed: int
+        self, config: LatentsConfig, transform: Callable[[dict[str, Tensor], np.random.Generator, int], None], seed: int
     ):
-        self.views, self.cached, self.extend, self.seed = views(config), Cached(config.out, config.count), extend, seed
+        self.crops, self.cached, self.transform, self.seed = (
+            crops(config),
+            Cached(config.out, config.count),
+            transform,
+            seed,
+        )
 
     def fingerprint(self) -> str:
-        return self.views.fingerprint()
+        return self.crops.fingerprint()
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         i = index % len(self.cached)
-        sample = {**self.views[i], **{key: value.float() for key, value in self.cached[i].items() if key != "mask"}}
+        sample = {**self.crops[i], **{key: value.float() for key, value in self.cached[i].items() if key != "mask"}}
         sample["cells"] = self.cached[i]["mask"].float()
-        self.extend(sample, np.random.default_rng([self.seed, index]), index)
+        self.transform(sample, np.random.default_rng([self.seed, index]), index)
         return sample

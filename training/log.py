@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .commit import commit
 from .config import ConfigError
+from .git_revision import git_revision
 from .precision import run_device
 from .run_folder import RUN_NOTE, read_note, write_json
 from .tables import Row, append_row, read_rows, write_rows
@@ -70,7 +70,7 @@ class Log:
     def __init__(self, out: Path, noted: dict, start: int, tables: dict[str, list[Row]] | None = None):
         self.out, self.steps, self.batch_size, self.start = out, noted["steps"], noted["batch_size"], start
         if start < self.steps or read_note(out) is None:  # a finished run keeps what it was computed on
-            write_json(out / RUN_NOTE, {**noted, "hardware": hardware(), "commit": commit()})
+            write_json(out / RUN_NOTE, {**noted, "hardware": hardware(), "commit": git_revision()})
         self.tables = tables or rows_until(out, start)
         for name, rows in self.tables.items():
             write_rows(out / name, rows)

@@ -1,4 +1,4 @@
-"""The optimisation loop of every recipe: resumable, logged, on accelerate.
+"""The optimization loop of every recipe: resumable, logged, on accelerate.
 
 All randomness of a run is a function of (seed, sample index), so a checkpoint is the trained weights, the optimizer and
 the step, and a resumed run continues bit by bit.
@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from . import dry_run
-from .checkpoint import Average, Averaged, keep_newest, load_checkpoint, save_checkpoint, set_aside
+from .checkpoint import EMA, keep_newest, load_checkpoint, save_checkpoint, set_aside, swap_ema_weights
 from .config import ConfigError
 from .cpu import fast_steps
-from .data import unpack
+from .data import to_float
 from .log import Log, Measured
 from .precision import has_bf16, run_device
 from .run_folder import BEST, BEST_NOTE, RUN_NOTE, SAMPLES, locked, read_note, require_recipe, write_json
@@ -40,7 +40,7 @@ class RunConfig:
     steps: int
     batch_size: int  # over all processes, per optimizer step
     lr: float
-    accumulate: int = 1  # micro-batches per optimizer step
+    gradient_accumulation_steps: int = 1  # micro-batches per optimizer step
     min_lr: float = 0.0  # the cosine's end
     warmup_steps: int = 0
     betas: tuple[float, float] = (0.9, 0.999)
@@ -57,7 +57,7 @@ class RunConfig:
     sample_every: int = 1000
     validate_every: int = 1000
     validation_batches: int = 8
-    keep: int = 2  # checkpoints
+    save_total_limit: int = 2  # checkpoints kept
     wandb: str | None = None  # project at Weights & Biases to log to as well; needs `pip install wandb`
     dry_run: bool = False  # tell what the run would take, and stop
 
@@ -65,18 +65,18 @@ class RunConfig:
         for name in (
             "steps",
             "batch_size",
-            "accumulate",
+            "gradient_accumulation_steps",
             "log_every",
             "save_every",
             "sample_every",
             "validate_every",
-            "keep",
+            "save_total_limit",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"run.{name} is {getattr(self, name)}, expected 1 or more")
-        if self.batch_size % self.accumulate:
+        if self.batch_size % self.gradient_accumulation_steps:
             raise ConfigError(
-                f"run.batch_size is {self.batch_size}, expected a multiple of run.accumulate, {self.accumulate}"
+                f"run.batch_size is {self.batch_size}, expected a multiple of run.gradient_accumulation_steps, {self.gradient_accumulation_steps}"
             )
 
 
@@ -105,7 +105,7 @@ def lr_at(step: int, run: RunConfig) -> float:
 
 
 class Training:
-    """The state of a run: what is trained, its optimizer and average, how far it is, and what the next row of the log is of."""
+    """The state of a run: what is trained, its optimizer and EMA, how far it is, and what the next row of the log is of."""
 
     def __init__(self, run: RunConfig, objective: Objective):
         self.run, self.objective = run, objective
@@ -115,20 +115,20 @@ class Training:
             objective.compile()
         self.accelerator = Accelerator(
             mixed_precision=run.precision if has_bf16(run_device()) else "no",
-            gradient_accumulation_steps=run.accumulate,
+            gradient_accumulation_steps=run.gradient_accumulation_steps,
             dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
             step_scheduler_with_optimizer=False,
         )
         self.main, processes = self.accelerator.is_main_process, self.accelerator.num_processes
-        if run.batch_size // run.accumulate % processes:
+        if run.batch_size // run.gradient_accumulation_steps % processes:
             raise ConfigError(
-                f"run.batch_size / run.accumulate is {run.batch_size // run.accumulate}, expected a multiple of the {processes} processes"
+                f"run.batch_size / run.gradient_accumulation_steps is {run.batch_size // run.gradient_accumulation_steps}, expected a multiple of the {processes} processes"
             )
         groups = decayed_or_not(objective.trained, run.weight_decay)
         fused = True if self.accelerator.device.type == "cpu" else None  # None: torch chooses, for a GPU well
         self.optimizer = torch.optim.AdamW(groups, lr=run.lr, betas=run.betas, fused=fused)
         self.fast = fast_steps(self.accelerator.device)
-        self.average = Average(objective.trained, run.ema) if run.ema else None
+        self.ema = EMA(objective.trained, run.ema) if run.ema else None
         self.step, self.measured = 0, Measured()
         self.losses: list[Tensor] = []
         self.tables: dict[str, list[Row]] | None = None  # of the log, as the checkpoint has them
@@ -147,7 +147,7 @@ class Training:
             return
         if (out / RUN_NOTE).exists():  # who removes it wants to go on with another recipe
             require_recipe(out, read_note(out) or state.get("noted", {}), noted)
-        if self.average and "average" not in state:
+        if self.ema and "average" not in state:
             raise ConfigError(f"{path} was made without run.ema; set it to 0, or choose another run.out")
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         try:
@@ -157,20 +157,20 @@ class Training:
             raise ConfigError(f"{path} is of another network than this recipe's; choose another run.out") from error
         for group, kept in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(kept)  # the config's, which may have changed
-        if self.average:
-            self.average.load_state_dict(state["average"])
+        if self.ema:
+            self.ema.load_state_dict(state["average"])
         self.step, self.tables = state["step"], state.get("tables")
         if self.main:
             self.measured = Measured(state.get("measured", {}))
             set_aside(out, path)
-            keep_newest(out, self.run.keep)  # a kill may have come before
+            keep_newest(out, self.run.save_total_limit)  # a kill may have come before
 
     def prepare(self, dataset: Dataset) -> DataLoader:
         """Moves everything to the device of this process; returns the micro-batches that are left."""
         run, pin = self.run, self.accelerator.device.type == "cuda"  # the next batch travels while the GPU works
         loader = DataLoader(
             dataset,
-            batch_size=run.batch_size // run.accumulate,
+            batch_size=run.batch_size // run.gradient_accumulation_steps,
             sampler=range(self.step * run.batch_size, run.steps * run.batch_size),
             num_workers=run.workers,
             persistent_workers=run.workers > 0,
@@ -203,21 +203,21 @@ class Training:
         if done:
             self.losses = []
             self.step += 1
-            if self.average:
-                self.average.update(self.objective.trained)
+            if self.ema:
+                self.ema.update(self.objective.trained)
         return done
 
     def due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.run.steps
 
-    def averaged(self) -> Averaged:
-        return Averaged(self.objective.trained, self.average)
+    def ema_weights(self) -> AbstractContextManager[nn.Module]:
+        return swap_ema_weights(self.objective.trained, self.ema)
 
     def state_dict(self, noted: dict, tables: dict[str, list[Row]]) -> dict:
         """What `resume` takes: of the main process, which alone has the log's tables."""
         state = {"step": self.step, "trained": self.objective.trained.state_dict(), "noted": noted, "tables": tables}
         state |= {"optimizer": self.optimizer.state_dict(), "measured": self.measured.numbers()}
-        return state | ({"average": self.average.state_dict()} if self.average else {})
+        return state | ({"average": self.ema.state_dict()} if self.ema else {})
 
 
 def fit(
@@ -242,7 +242,7 @@ def fit(
     training, out = Training(run, objective), Path(run.out)
     if run.dry_run:
         loader = training.prepare(dataset)
-        tell_dry_run(training, unpack(next(iter(loader))))
+        tell_dry_run(training, to_float(next(iter(loader))))
         return objective.trained
     noted = json.loads(
         json.dumps(
@@ -256,7 +256,7 @@ def fit(
         loader = training.prepare(dataset)
         log = stack.enter_context(closing(Log(out, noted, training.step, training.tables))) if training.main else None
         for batch in loader:
-            if not training.advance(unpack(batch)):
+            if not training.advance(to_float(batch)):
                 continue
             if log:
                 log.step(training.step)
@@ -272,9 +272,9 @@ def fit(
                 training.measured.gather()
                 if log:
                     with log.pause("saving a checkpoint"):
-                        save_checkpoint(out, training.state_dict(noted, log.tables), run.keep)
-        if training.average:
-            objective.trained.load_state_dict(training.average.weights)
+                        save_checkpoint(out, training.state_dict(noted, log.tables), run.save_total_limit)
+        if training.ema:
+            objective.trained.load_state_dict(training.ema.weights)
         if log and export:
             export(objective.trained, out)
         training.accelerator.wait_for_everyone()
@@ -284,7 +284,7 @@ def fit(
 def draw_samples(training: Training, log: Log, sample: Callable[[nn.Module, Path], None]) -> None:
     path = log.out / SAMPLES / f"{training.step:07d}.png"
     path.parent.mkdir(exist_ok=True)
-    with log.pause("drawing samples"), training.averaged() as trained, torch.no_grad():
+    with log.pause("drawing samples"), training.ema_weights() as trained, torch.no_grad():
         sample(trained, path)
     log.samples(training.step, path)
 
@@ -296,7 +296,7 @@ def validate(
     export: Callable[[nn.Module, Path], None] | None,
 ) -> None:
     """Logs the loss on each validation set, and exports the weights into `best` if their mean is the lowest so far."""
-    with log.pause("validating"), training.averaged() as trained, training.accelerator.autocast():
+    with log.pause("validating"), training.ema_weights() as trained, training.accelerator.autocast():
         losses = {name: validation_loss(training, samples) for name, samples in validation.items()}
         if log.validation(training.step, losses) and export:
             best = log.out / BEST
@@ -310,10 +310,10 @@ def validate(
 def validation_loss(training: Training, samples: Dataset) -> float:
     """Mean loss over the first `run.validation_batches` batches of `samples`, always the same ones."""
     run, device = training.run, training.accelerator.device
-    size = run.batch_size // run.accumulate
+    size = run.batch_size // run.gradient_accumulation_steps
     loader = DataLoader(samples, size, sampler=range(size * run.validation_batches), num_workers=run.workers)
     losses = [
-        training.objective(unpack({key: value.to(device) for key, value in batch.items()}))[0] for batch in loader
+        training.objective(to_float({key: value.to(device) for key, value in batch.items()}))[0] for batch in loader
     ]
     return float(torch.stack(losses).mean())
 
@@ -350,6 +350,8 @@ def tell_dry_run(training: Training, batch: dict[str, Tensor]) -> None:
         accelerator.backward(loss)
         return loss
 
-    text = dry_run.report(training.model, part, run.batch_size, run.steps, run.accumulate, accelerator.num_processes)
+    text = dry_run.report(
+        training.model, part, run.batch_size, run.steps, run.gradient_accumulation_steps, accelerator.num_processes
+    )
     if training.main:
         sys.stdout.write(text + "\n")

@@ -74,7 +74,7 @@ class MAEObjective(Objective):
         return torch.maximum(holes, topped_up.unsqueeze(-1).float())
 
 
-class HoleSampler:
+class RandomHiddenPatches:
     """Adds the mixture's mask or an empty one, and the hidden patches topped up to exactly 75 %, to a sample."""
 
     def __init__(self, masks: MaskConfig, grid: int, holes: bool = True):
@@ -157,7 +157,7 @@ def train(recipe: MAERecipe) -> MAE:
     mae = start_from(recipe.init, recipe.model) if recipe.init else random_mae(recipe.model or VIT_L)
 
     def photos(family: Family | None, data: DataConfig) -> Photos:
-        holes = HoleSampler(replace(recipe.masks, family=family), mae.config.grid, recipe.holes)
+        holes = RandomHiddenPatches(replace(recipe.masks, family=family), mae.config.grid, recipe.holes)
         return Photos(data, recipe.run.seed, holes)
 
     by_family: dict[str, Photos] = {name: photos(name, recipe.data.of(recipe.validation)) for name in FAMILIES}

@@ -56,8 +56,8 @@ STAGES = {
     "latent_sample": Stage(
         latent_sample.LatentSampleRecipe,
         latent_sample.run,
-        ("views.data.folders",),
-        ("views.masks.objects",),
+        ("crops.data.folders",),
+        ("crops.masks.objects",),
         ("base", "mae", "align"),
     ),
     "decoder": Stage(decoder.DecoderRecipe, decoder.train, needs=("base", "latent_augment", "latent_sample")),

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from asuka_modules.atomic import PREFIX, atomic_write
 
-from .config import ConfigError
+from .config import ConfigError, with_current_names
 
 log = logging.getLogger(__name__)
 RUN_NOTE = "run.json"  # a run's settings, recipe, hardware and commit
@@ -68,7 +68,7 @@ def write_json(path: Path, content: dict) -> None:
 def require_recipe(out: Path, before: dict, now: dict) -> None:
     """Raises ConfigError where a run began with another recipe, or with another batch size or seed, on which it depends
     what the next sample is. How long, how fast and how it is validated may change under way."""
-    runs = before, json.loads(json.dumps(now))
+    runs = with_current_names(before), json.loads(json.dumps(now))
     before, now = (run.get("recipe", {}) | {key: run.get(key) for key in ("batch_size", "seed")} for run in runs)
     changed = [key for key in now if key in before and key != "validation" and differs(before[key], now[key])]
     if changed:

@@ -6,38 +6,38 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-SCALE = 0.18215  # SD-1.5's: the U-Net sees latents times this, ComfyUI's LATENT holds them without
+SCALING_FACTOR = 0.18215  # SD-1.5's: the U-Net sees latents times this, ComfyUI's LATENT holds them without
 
 
-def noise_schedule() -> Tensor:
+def alphas_cumprod() -> Tensor:
     """SD's 1,000 cumulative products of alpha, (1000,): scaled-linear betas from 0.00085 to 0.012."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     return (1 - betas).cumprod(0).float()
 
 
-def add_noise(latent: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """z_t = sqrt(abar) z_0 + sqrt(1 - abar) eps, for `alpha_bar` (B,)."""
-    alpha_bar = alpha_bar.view(-1, 1, 1, 1)
-    return alpha_bar.sqrt() * latent + (1 - alpha_bar).sqrt() * noise
+def add_noise(latent: Tensor, noise: Tensor, alpha_cumprod: Tensor) -> Tensor:
+    """z_t = sqrt(abar) z_0 + sqrt(1 - abar) eps, for `alpha_cumprod` (B,)."""
+    alpha_cumprod = alpha_cumprod.view(-1, 1, 1, 1)
+    return alpha_cumprod.sqrt() * latent + (1 - alpha_cumprod).sqrt() * noise
 
 
 def noise_loss(
     predicted: Tensor,
     noise: Tensor,
     mask: Tensor,
-    alpha_bar: Tensor,
-    known_weight: float = 1.0,
-    weight_cap: float = 1.0,
+    alpha_cumprod: Tensor,
+    unmasked_weight: float = 1.0,
+    max_snr_weight: float = 1.0,
 ) -> Tensor:
     """SD's noise-prediction loss of each image, (B,), from tensors (B, 4, h, w), the cell mask (B, 1, h, w), abar (B,).
 
-    `known_weight` scales the loss outside of the hole. `weight_cap` bounds the weight 1 + sigma^2, which would make it
+    `unmasked_weight` scales the loss outside of the hole. `max_snr_weight` bounds the weight 1 + sigma^2, which would make it
     the v-prediction loss; at 1 it is the plain one.
     """
-    where = mask + known_weight * (1 - mask)
+    where = mask + unmasked_weight * (1 - mask)
     error = (predicted.float() - noise).square().mean(1, keepdim=True)
     error = (error * where).sum((1, 2, 3)) / where.sum((1, 2, 3))
-    return error * (1 / alpha_bar).clamp_max(weight_cap)
+    return error * (1 / alpha_cumprod).clamp_max(max_snr_weight)
 
 
 class LatentDiffusion(nn.Module):
@@ -47,7 +47,7 @@ class LatentDiffusion(nn.Module):
         super().__init__()
         self.unet, self.autoencoder = unet, autoencoder
         self.register_buffer("empty_context", empty_context.detach())
-        self.register_buffer("alpha_bar", noise_schedule())
+        self.register_buffer("alphas_cumprod", alphas_cumprod())
 
     def encode(self, image: Tensor, noise: Tensor | float = 0.0) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> latent (B, 4, H / 8, W / 8) as the U-Net sees it.
@@ -56,13 +56,13 @@ class LatentDiffusion(nn.Module):
         """
         if isinstance(self.autoencoder, AutoencoderKL):
             posterior = self.autoencoder.encode(image * 2 - 1).latent_dist
-            return (posterior.mean + posterior.std * noise) * SCALE
+            return (posterior.mean + posterior.std * noise) * SCALING_FACTOR
         return self.autoencoder.encoder(image * 2 - 1)
 
     def decode(self, latent: Tensor) -> Tensor:
         """The stock decode, without any condition: the inverse of `encode`."""
         if isinstance(self.autoencoder, AutoencoderKL):
-            return self.autoencoder.decode(latent / SCALE).sample / 2 + 0.5
+            return self.autoencoder.decode(latent / SCALING_FACTOR).sample / 2 + 0.5
         return self.autoencoder.decoder(latent) / 2 + 0.5
 
     def predict_noise(
@@ -77,16 +77,16 @@ class LatentDiffusion(nn.Module):
         """A U-Net held in bf16 is left as it is: CUDA's autocast would put its norms into float32 and back, and keep a
         third more of it for the backward pass."""
         held = self.unet.dtype is torch.bfloat16
-        return torch.autocast(self.alpha_bar.device.type, enabled=False) if held else nullcontext()
+        return torch.autocast(self.alphas_cumprod.device.type, enabled=False) if held else nullcontext()
 
-    def estimate(
+    def predict_x0(
         self, latent: Tensor, noise: Tensor, timestep: Tensor, mask: Tensor, masked_latent: Tensor, context: Tensor
     ) -> Tensor:
         """The latent noised to `timestep` (B,) and estimated back in one step: z0_hat = (z_t - sqrt(1 - abar) eps) / sqrt(abar)."""
-        alpha_bar = self.alpha_bar[timestep].view(-1, 1, 1, 1)
-        noisy = add_noise(latent, noise, alpha_bar.flatten())
+        alpha_cumprod = self.alphas_cumprod[timestep].view(-1, 1, 1, 1)
+        noisy = add_noise(latent, noise, alpha_cumprod.flatten())
         predicted = self.predict_noise(noisy, timestep, mask, masked_latent, context)
-        return (noisy - (1 - alpha_bar).sqrt() * predicted) / alpha_bar.sqrt()
+        return (noisy - (1 - alpha_cumprod).sqrt() * predicted) / alpha_cumprod.sqrt()
 
     @torch.no_grad()
     def sample(self, noise: Tensor, mask: Tensor, masked_latent: Tensor, context: Tensor, steps: int = 25) -> Tensor:

@@ -25,7 +25,7 @@ from . import metrics, plain_unet
 from .adversary import judge_fixed
 from .config import ConfigError, require_same
 from .data import DataConfig, Photos, preview_batch
-from .latents import Holes
+from .latents import RandomMask
 from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig
 from .pictures import save_rows, sheet_title
@@ -135,7 +135,7 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
         log.warning("no teacher.weights: the semantic weight is 0, the learner guided by the picture alone")
     teacher = Teacher(recipe.teacher) if recipe.teacher else None
     generator = build_generator(recipe, teacher)
-    holes, data = Holes(recipe.masks), replace(recipe.data, size=recipe.data.size * (2 if teacher else 1))
+    holes, data = RandomMask(recipe.masks), replace(recipe.data, size=recipe.data.size * (2 if teacher else 1))
     preview = Photos(data.of(recipe.validation), 1, holes)
     examples = preview_batch(preview, 8)
 

@@ -20,8 +20,8 @@ from asuka_modules import checkpoints
 
 from . import metrics, plain_unet
 from .config import require_same
-from .data import DataConfig, Photos, unpack
-from .latents import Holes
+from .data import DataConfig, Photos, to_float
+from .latents import RandomMask
 from .masks import MaskConfig
 
 
@@ -53,10 +53,10 @@ def run(recipe: TableRecipe) -> dict:
     data = DataConfig(
         (recipe.photos,), recipe.size, held_out=recipe.held_out, split="held_out" if recipe.held_out else "train"
     )
-    photos = Photos(data, recipe.seed, Holes(recipe.masks))
+    photos = Photos(data, recipe.seed, RandomMask(recipe.masks))
     values: dict[str, list[float]] = {name: [] for name in networks}
     for i in tqdm(range(recipe.count), desc="holes", dynamic_ncols=True):
-        sample = unpack(photos[i])
+        sample = to_float(photos[i])
         image, mask = (sample[key][None].to(device) for key in ("image", "mask"))
         for name, network in networks.items():
             filled, _ = network.to(device)(image, mask)

@@ -15,9 +15,9 @@ from diffusers import (
 )
 from torch import Tensor
 
-from training.base.unet import DescribedUNet
+from training.base.unet import ConditionedUNet
 from training.ldm_names import unet_to_ldm
-from training.sd import SCALE
+from training.sd import SCALING_FACTOR
 
 STEPS, RATIO, CELLS = 5, 0.8, 8
 T481 = 481 / 999  # the strength at which ComfyUI's noise level is that of diffusers' timestep 481
@@ -26,7 +26,7 @@ SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_l
 
 def random_unet(in_channels: int) -> UNet2DConditionModel:
     torch.manual_seed(0)
-    config = {key: value for key, value in DescribedUNet().unet.config.items() if not key.startswith("_")}
+    config = {key: value for key, value in ConditionedUNet().unet.config.items() if not key.startswith("_")}
     return UNet2DConditionModel(**{**config, "in_channels": in_channels, "sample_size": 64}).eval()
 
 
@@ -110,7 +110,7 @@ def conditioning(context: Tensor) -> list:
 
 
 def as_latent(latent: Tensor) -> dict:
-    return {"samples": latent / SCALE}
+    return {"samples": latent / SCALING_FACTOR}
 
 
 def module(name: str):
@@ -127,7 +127,7 @@ def find_mask(model, query, reference, latent, **options) -> tuple[Tensor, Tenso
 def soft_map(model, query, reference, latent, maps=4) -> Tensor:
     """The map at the latent's resolution."""
     diffedit_mask = module("diffedit_mask")
-    arguments = conditioning(query), conditioning(reference), latent / SCALE, T481, maps, 3
+    arguments = conditioning(query), conditioning(reference), latent / SCALING_FACTOR, T481, maps, 3
     return diffedit_mask.normalize_map(diffedit_mask.difference_map(model, *arguments), "mean", 3.0)
 
 
@@ -283,7 +283,9 @@ def plain_ddim(model, context: Tensor, samples: dict, sigmas: Tensor) -> Tensor:
     latent = samples["samples"]
     c = conditioning(context)
     euler = comfy.samplers.sampler_object("euler")
-    return comfy.sample.sample_custom(model, torch.zeros_like(latent), 1.0, euler, sigmas, c, c, latent) * SCALE
+    return (
+        comfy.sample.sample_custom(model, torch.zeros_like(latent), 1.0, euler, sigmas, c, c, latent) * SCALING_FACTOR
+    )
 
 
 @torch.no_grad()
@@ -375,7 +377,7 @@ def test_decoding_everywhere_with_the_inverted_prompt_is_plain_ddim(models, inpu
     samples, trajectory, sigmas = invert(models["eps"], empty, inputs.latent)
     everywhere = torch.ones(1, 4, 4)
     expected = plain_ddim(models["eps"], empty, samples, sigmas)
-    found = decode(models["eps"], empty, empty, trajectory, everywhere, cfg=1.0) * SCALE
+    found = decode(models["eps"], empty, empty, trajectory, everywhere, cfg=1.0) * SCALING_FACTOR
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 

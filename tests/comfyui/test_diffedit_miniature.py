@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from training.base.checkpoint import ASUKA, UNET
-from training.base.description import Description
+from training.base.description import ConditioningEmbedder
 
 SIZE, RADIUS = 256, 44
 BASE = ROOT / "demo" / "asuka-miniature-base.safetensors"
@@ -45,7 +45,7 @@ class Miniature:
         loaded = comfy.sd.load_checkpoint_guess_config(str(BASE), output_vae=True, output_clip=False)
         self.model, self.vae = loaded[0], loaded[2]
         tensors = load_file(BASE)
-        self.description = Description()
+        self.description = ConditioningEmbedder()
         self.description.load_state_dict({k: tensors[ASUKA + k].float() for k in self.description.state_dict()})
 
     def describe(self, picture: Tensor | None) -> list:

@@ -14,7 +14,7 @@ from graphs import photo, put_image, read
 from PIL import Image
 
 from training.base.checkpoint import save_base
-from training.base.unet import DescribedUNet
+from training.base.unet import ConditionedUNet
 
 PIXELS = photo(120, 104)
 
@@ -26,7 +26,7 @@ MINIATURE = "asuka-miniature.safetensors"
 @pytest.fixture(scope="module", autouse=True)
 def checkpoint(server: Server) -> None:
     torch.manual_seed(0)
-    save_base(server.base / "models" / "checkpoints" / CHECKPOINT, AutoencoderTiny(), DescribedUNet())
+    save_base(server.base / "models" / "checkpoints" / CHECKPOINT, AutoencoderTiny(), ConditionedUNet())
 
 
 def without_text(server: Server, name: str) -> dict:

@@ -19,7 +19,7 @@ from training.evaluation.hashes import sha256
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pairs import PairsConfig
 from training.evaluation.pytorch import PyTorchConfig, Stack, WeightsConfig
-from training.evaluation.question import ask
+from training.evaluation.question import prepare_input
 
 BASE, FILE, SIZE = "asuka-miniature-base.safetensors", "asuka-miniature.safetensors", 64
 SPL = "asuka-miniature-spl.safetensors"
@@ -45,7 +45,7 @@ def runtime(server) -> ComfyUIConfig:
 @pytest.fixture(scope="module")
 def question():
     mask = np.where(ellipse(SIZE, SIZE), 255, 0).astype(np.uint8)
-    return ask("0", photo(SIZE, SIZE), mask, seed=7)
+    return prepare_input("0", photo(SIZE, SIZE), mask, seed=7)
 
 
 @pytest.mark.parametrize("name", METHODS)

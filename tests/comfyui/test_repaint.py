@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from test_diffedit import SCALE, as_flow, as_model, random_unet
+from test_diffedit import SCALING_FACTOR, as_flow, as_model, random_unet
 from torch import Tensor
 
 CELLS = 8
@@ -17,7 +17,7 @@ def model(extension):
 
 @pytest.fixture(scope="module")
 def latent() -> Tensor:
-    return torch.randn(1, 4, CELLS, CELLS, generator=torch.Generator().manual_seed(0)) / SCALE
+    return torch.randn(1, 4, CELLS, CELLS, generator=torch.Generator().manual_seed(0)) / SCALING_FACTOR
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,8 @@ def test_known_latents_get_fresh_noise_of_the_level_before_every_step(model, lat
         watched = model.clone()
         watched.set_model_sampler_post_cfg_function(
             lambda args: (
-                seen.append((args["input"] - latent * SCALE) / args["sigma"].view(-1, 1, 1, 1)) or args["denoised"]
+                seen.append((args["input"] - latent * SCALING_FACTOR) / args["sigma"].view(-1, 1, 1, 1))
+                or args["denoised"]
             )
         )
         repaint(watched, latent, mask, seed=seed)
@@ -111,10 +112,10 @@ def test_hole_comes_to_fit_its_surroundings(model, mask):
 
     ideal = model.clone()
     ideal.set_model_unet_function_wrapper(best_estimate)
-    known = torch.ones(1, 4, CELLS, CELLS) / SCALE
+    known = torch.ones(1, 4, CELLS, CELLS) / SCALING_FACTOR
 
     def distance(resamples: int) -> float:
-        holes = [repaint(ideal, known, mask, 20, 5, resamples, seed)[HOLE].mean() * SCALE for seed in range(6)]
+        holes = [repaint(ideal, known, mask, 20, 5, resamples, seed)[HOLE].mean() * SCALING_FACTOR for seed in range(6)]
         return float((torch.stack(holes) - 1).abs().mean())
 
     far, near = distance(1), distance(8)

@@ -12,7 +12,7 @@ from diffusers import AutoencoderTiny
 from PIL import Image
 
 from training.base.checkpoint import save_base
-from training.base.unet import DescribedUNet
+from training.base.unet import ConditionedUNet
 
 
 @pytest.fixture(autouse=True)
@@ -45,5 +45,5 @@ def base(tmp_path_factory) -> Path:
     """A base model with random weights."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("base") / "base.safetensors"
-    save_base(path, AutoencoderTiny(), DescribedUNet())
+    save_base(path, AutoencoderTiny(), ConditionedUNet())
     return path

@@ -9,7 +9,7 @@ from results import COMPARISONS
 from asuka_modules.alignment import VARIANTS
 from training import ablations, config
 from training.evaluation.benchmark import Benchmark
-from training.mae import HoleSampler
+from training.mae import RandomHiddenPatches
 from training.masks import MaskConfig
 from training.miniature import CONFIGS, STAGES
 
@@ -123,7 +123,7 @@ def test_results_compare_methods_that_there_are(benchmark):
 
 def test_pretraining_hides_random_patches_alone(masks):
     sample = {}
-    HoleSampler(MaskConfig(objects=str(masks)), 16, holes=False)(sample, np.random.default_rng(0), 0)
+    RandomHiddenPatches(MaskConfig(objects=str(masks)), 16, holes=False)(sample, np.random.default_rng(0), 0)
     assert not sample["mask"].any()
     assert sample["hidden"].sum() == 192
 

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -93,8 +95,31 @@ def test_item_that_a_list_has_not_is_named(tmp_path, key):
         read(tmp_path, VALID, f"data.folders.{key}=x")
 
 
+def test_former_names_of_settings_are_read_with_a_warning(tmp_path, caplog):
+    former = VALID.replace("batch_size: 1", "batch_size: 6, keep: 5")
+    recipe = read(tmp_path, former, "run.accumulate=3")
+    assert (recipe.run.save_total_limit, recipe.run.gradient_accumulation_steps) == (5, 3)
+    assert "mae.yaml: keep is now called save_total_limit" in caplog.text
+    assert "--set run.accumulate=3: accumulate is now called gradient_accumulation_steps" in caplog.text
+    (tmp_path / "former.yaml").write_text(former)
+    assert read(tmp_path, "extends: former.yaml\nrun: {save_total_limit: 2}").run.save_total_limit == 2
+    assert read(tmp_path, VALID, "run={out: c, steps: 1, batch_size: 1, lr: 2.0, keep: 7}").run.save_total_limit == 7
+    with pytest.raises(config.ConfigError, match="keep and save_total_limit are the former and the present name"):
+        read(tmp_path, VALID.replace("steps: 1", "steps: 1, keep: 5, save_total_limit: 5"))
+
+
+def test_every_renamed_setting_exists_and_its_former_name_is_free():
+    names, classes = set(), list(RECIPES.values())
+    for cls in classes:
+        names |= {field.name for field in fields(cls)}
+        parts = (part for hint in get_type_hints(cls).values() for part in (hint, *get_args(hint)))
+        classes += [part for part in parts if is_dataclass(part) and part not in classes]
+    assert set(config.RENAMED.values()) <= names
+    assert not names & config.RENAMED.keys()
+
+
 def test_value_without_parts_is_named(tmp_path):
-    with pytest.raises(config.ConfigError, match=r"--set run.lr.x=1: run.lr is 0.0001, which has no parts"):
+    with pytest.raises(config.ConfigError, match=r"--set run.lr.x=1: run.lr is 0.0001, not a mapping or list"):
         read(tmp_path, VALID, "run.lr.x=1")
 
 
@@ -114,7 +139,10 @@ def test_value_without_parts_is_named(tmp_path):
             VALID.replace("objects: b", "objects: b, irregular: []"),
             "masks.irregular is empty, expected some of thin-256",
         ),
-        (VALID.replace("batch_size: 1", "batch_size: 3, accumulate: 2"), "run.batch_size is 3, expected a multiple of"),
+        (
+            VALID.replace("batch_size: 1", "batch_size: 3, gradient_accumulation_steps: 2"),
+            "run.batch_size is 3, expected a multiple of",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):

@@ -37,9 +37,9 @@ from training.data import (
     decode_photo,
     find_photos,
     problem,
-    random_view,
+    random_crop,
     sources,
-    unpack,
+    to_float,
     write_shard,
 )
 from training.data.sources import Shards, expand, open_source
@@ -65,7 +65,7 @@ def test_tone_raises_a_view_to_one_power(photos):
     plain, toned = Photos(config, 0), Photos(replace(config, tone=0.7), 0)
     powers = []
     for i in range(8):
-        a, b = (unpack(dataset[i])["image"].flatten().sort().values for dataset in (plain, toned))
+        a, b = (to_float(dataset[i])["image"].flatten().sort().values for dataset in (plain, toned))
         middle = (a > 0.3) & (a < 0.8) & (b > 0.1)
         power = b[middle].log() / a[middle].log()
         powers.append(float(power.median()))
@@ -77,7 +77,7 @@ def test_brightened_dark_views_are_as_smooth_as_others():
     """A ramp of the levels 0 to 7, enlarged: brightened afterwards these would be 8 flat bands far apart."""
     ramp = np.repeat(np.arange(8, dtype=np.uint8)[None, :, None], 8, 0).repeat(3, 2)
     config = DataConfig(folders=(), size=256, tone=1.0)
-    views = [random_view(ramp, config, np.random.default_rng(seed)) for seed in range(20)]
+    views = [random_crop(ramp, config, np.random.default_rng(seed)) for seed in range(20)]
     brightest = max(views, key=np.mean)
     assert brightest.max() > 30
     assert np.abs(np.diff(brightest[128, :, 0].astype(int))).max() <= 3

@@ -15,7 +15,7 @@ from torch import nn
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from training import decoder
 from training.adversary import AdversaryConfig
-from training.base.unet import DescribedUNet
+from training.base.unet import ConditionedUNet
 from training.data import DataConfig
 from training.masks import MaskConfig
 from training.sd import LatentDiffusion
@@ -27,7 +27,7 @@ def test_loss_is_l1_lpips_and_gan(tmp_path, monkeypatch, active):
     """On values in [-1, 1], for which Asymmetric VQGAN's weights of its terms are."""
     monkeypatch.setattr(lpips, "LPIPS", partial(lpips.LPIPS, pnet_rand=True))  # VGG's weights are a download
     torch.manual_seed(0)
-    model = DescribedUNet()
+    model = ConditionedUNet()
     base = LatentDiffusion(model.unet, AutoencoderTiny(), model.description.empty_context).requires_grad_(False)
     recipe = decoder.DecoderRecipe("", DataConfig(("",)), MaskConfig(), run_config(tmp_path))
     network = HarmonizingDecoder(DecoderConfig(ch=32, num_res_blocks=1))
@@ -44,7 +44,7 @@ def test_loss_is_l1_lpips_and_gan(tmp_path, monkeypatch, active):
     }
     loss, values = objective(batch)
 
-    fake, real = network(base.encode(1 - image) / decoder.SCALE, image, mask) * 2 - 1, image * 2 - 1
+    fake, real = network(base.encode(1 - image) / decoder.SCALING_FACTOR, image, mask) * 2 - 1, image * 2 - 1
     reconstruction = F.l1_loss(fake, real) + objective.perceptual(fake, real).mean()
     judge, last = objective.trained["discriminator"], network.decoder.conv_out.weight
     fooled = -judge(fake).mean()
@@ -92,7 +92,7 @@ def batch() -> dict[str, torch.Tensor]:
 def test_loss_of_the_hole_is_of_the_pasted_image(objective, batch):
     loss, values = objective(batch)
     image, mask, network = batch["image"], batch["mask"], objective.trained["decoder"]
-    fake, real = network(objective.base.encode(1 - image) / decoder.SCALE, image, mask) * 2 - 1, image * 2 - 1
+    fake, real = network(objective.base.encode(1 - image) / decoder.SCALING_FACTOR, image, mask) * 2 - 1, image * 2 - 1
     pasted = fake * mask + real * (1 - mask)
     reconstruction = F.l1_loss(fake, real) + 3 * texture_distance(pasted, real, mask, batch["directions"], 0.7).mean()
     judge, last = objective.trained["discriminator"], network.decoder.conv_out.weight

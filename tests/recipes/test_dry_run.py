@@ -45,7 +45,7 @@ def align(photos: Path, masks: Path, base: Path, folder: Path, *arguments: str) 
 def test_dry_run_tells_what_encoding_takes(photos, masks, base, tmp_path):
     """The disk as it is then taken, for which there is a real run; and none of diffusers' warnings."""
     result = align(photos, masks, base, tmp_path, "--dry-run")
-    told = re.search(r"latents      6 views to encode first, \d+ s here, (\S+) GB of disk", result.stdout)
+    told = re.search(r"latents      6 crops to encode first, \d+ s here, (\S+) GB of disk", result.stdout)
     assert "0.0 h" not in result.stdout
     assert "of the peak is reached, which was not measured" in result.stdout
     assert "should be kept in float32" not in result.stderr

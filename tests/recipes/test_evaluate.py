@@ -20,16 +20,16 @@ from asuka_modules.seams import close_seam
 from asuka_modules.spl import SPLConfig, SPLGenerator
 from training import evaluate
 from training.base.checkpoint import save_base
-from training.base.unet import DescribedUNet
+from training.base.unet import ConditionedUNet
 from training.config import ConfigError
 from training.evaluation import benchmark
 from training.evaluation.benchmark import Benchmark
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pairs import PairsConfig
 from training.evaluation.pytorch import PyTorchConfig, Stack, WeightsConfig
-from training.evaluation.question import ask
+from training.evaluation.question import prepare_input
 from training.masks import MaskConfig
-from training.sd import SCALE, LatentDiffusion
+from training.sd import SCALING_FACTOR, LatentDiffusion
 
 SIZE = 64
 METHODS = {
@@ -59,7 +59,7 @@ def networks() -> dict[str, torch.nn.Module]:
 def weights(networks, tmp_path) -> WeightsConfig:
     torch.manual_seed(1)
     paths = [str(tmp_path / f"{name}.safetensors") for name in ("base", "bundle", "spl")]
-    save_base(Path(paths[0]), AutoencoderTiny(), DescribedUNet())
+    save_base(Path(paths[0]), AutoencoderTiny(), ConditionedUNet())
     checkpoints.save(Path(paths[1]), networks)
     checkpoints.save(Path(paths[2]), {"spl": SPLGenerator(SPLConfig(8, 5, 2, 2, 4, 1, 1))})
     return WeightsConfig(*paths)
@@ -86,7 +86,7 @@ def question():
     rng = np.random.default_rng(0)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[11:40, 20:51] = 255
-    return ask("0", rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8), mask, seed=7)
+    return prepare_input("0", rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8), mask, seed=7)
 
 
 @torch.no_grad()
@@ -117,10 +117,10 @@ def test_methods_are_their_networks_one_after_the_other(weights, question):
     prior = sample(parts["alignment"](parts["mae"].prior(image, mask)))
     expected = {
         "SD": base.decode(sample(base.empty_context)),
-        "SD, harmonizing decoder": parts["decoder"](sample(base.empty_context) / SCALE, image, mask),
+        "SD, harmonizing decoder": parts["decoder"](sample(base.empty_context) / SCALING_FACTOR, image, mask),
         "decoder stock": base.decode(prior),
-        "ASUKA": parts["decoder"](prior / SCALE, image, mask),
-        "ASUKA, seam closed": close_seam(parts["decoder"](prior / SCALE, image, mask), image, mask),
+        "ASUKA": parts["decoder"](prior / SCALING_FACTOR, image, mask),
+        "ASUKA, seam closed": close_seam(parts["decoder"](prior / SCALING_FACTOR, image, mask), image, mask),
         "MAE": parts["mae"].reconstruct(parts["mae"].decoder_features(image, mask)),
     }
     for name, picture in expected.items():
@@ -167,7 +167,7 @@ def test_missing_parts_are_told(recipe, networks, weights):
 
 def test_sizes_that_are_no_multiples_of_eight_are_told(weights):
     method = make_method(MethodConfig("ASUKA", pytorch=METHODS["ASUKA"]), stack=Stack(weights))
-    question = ask("0", np.zeros((60, 64, 3), np.uint8), np.full((60, 64), 255, np.uint8), 0)
+    question = prepare_input("0", np.zeros((60, 64, 3), np.uint8), np.full((60, 64), 255, np.uint8), 0)
     with pytest.raises(ConfigError, match="pairs are 64x60; plain PyTorch needs multiples of 8"):
         method(question)
 

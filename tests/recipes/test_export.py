@@ -13,8 +13,8 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.mae import MAE, MAEConfig
 from training.card import card
-from training.commit import commit
 from training.export import export, main
+from training.git_revision import git_revision
 
 LOG = "step,loss,grad_norm,lr,images_per_second\n20,1.5,1,1e-3,40\n40,0.5,1,1e-3,10\n"
 
@@ -65,7 +65,7 @@ def test_metadata_without_a_value(monkeypatch, capsys):
 
 def test_commit_without_git_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert commit() == "unknown"
+    assert git_revision() == "unknown"
 
 
 def best_of_a_run(folder: Path, note: dict | None) -> Path:

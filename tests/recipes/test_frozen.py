@@ -16,7 +16,7 @@ from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
 from training import align, frozen
 from training.base.checkpoint import save_base
-from training.base.unet import DescribedUNet
+from training.base.unet import ConditionedUNet
 from training.config import ConfigError
 from training.data import DataConfig
 from training.decoder import start_from
@@ -194,7 +194,7 @@ def test_decoder_of_its_own_kind_is_no_vae_beside_a_vaes_encoder(networks, tmp_p
 
 def test_miniature_is_recognised(tmp_path):
     path = tmp_path / "base.safetensors"
-    model = DescribedUNet()
+    model = ConditionedUNet()
     save_base(path, AutoencoderTiny(), model)
     base = load_frozen(path)
     assert isinstance(base.autoencoder, AutoencoderTiny)

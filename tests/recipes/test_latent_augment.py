@@ -18,7 +18,7 @@ from diffusers import AutoencoderTiny
 
 from training import config, latent_augment
 from training.base.checkpoint import save_base
-from training.base.unet import DescribedUNet
+from training.base.unet import ConditionedUNet
 from training.data import Twins, decode_photo, find_photos
 from training.frozen import load_frozen
 from training.latent_augment import LatentAugmentRecipe, Photo, augment, batches
@@ -130,7 +130,7 @@ def test_twins_of_another_base_are_refused(recipe, photos, tmp_path, caplog):
     assert f"{tmp_path / 'broken' / 'a.jpg'}: not a readable image, skipped (1 so far)" in caplog.text
     assert len(Twins(recipe.out)) == 1
     other = tmp_path / "other.safetensors"
-    save_base(other, AutoencoderTiny(), DescribedUNet())
+    save_base(other, AutoencoderTiny(), ConditionedUNet())
     for changed in (replace(recipe, base=str(other)), replace(recipe, timesteps=(100, 200))):
         with pytest.raises(config.ConfigError, match="was made with other settings"):
             latent_augment.run(changed)

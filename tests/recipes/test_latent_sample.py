@@ -16,7 +16,7 @@ from asuka_modules.decoder import DecoderConfig
 from asuka_modules.mae import MAE
 from training import config, decoder, latent_sample
 from training.adversary import AdversaryConfig
-from training.data import DataConfig, Photos, unpack
+from training.data import DataConfig, Photos, to_float
 from training.frozen import load_frozen
 from training.latent_sample import LatentSampleRecipe, Sampled, SampledCrops, fill_latent
 from training.latents import LatentsConfig
@@ -33,9 +33,9 @@ def recipe(photos, masks, base, tmp_path) -> LatentSampleRecipe:
     checkpoints.save(tmp_path / "alignment.safetensors", {"alignment": alignment})
     data = DataConfig(folders=(str(photos),), size=64, native=True)
     holes = MaskConfig(objects=str(masks), size=64)
-    views = LatentsConfig(str(tmp_path / "sampled"), 3, data, holes, batch_size=2, workers=0)
+    crops = LatentsConfig(str(tmp_path / "sampled"), 3, data, holes, batch_size=2, workers=0)
     paths = (str(tmp_path / f"{name}.safetensors") for name in ("mae", "alignment"))
-    return LatentSampleRecipe(str(base), *paths, views, steps=2)
+    return LatentSampleRecipe(str(base), *paths, crops, steps=2)
 
 
 @pytest.fixture
@@ -70,12 +70,12 @@ def test_known_cells_are_the_masked_views_and_the_hole_is_sampled(networks):
 def test_stored_samples_are_those_of_one_view_alone(recipe, networks):
     folder = latent_sample.run(recipe)
     stored = load_file(folder / "0000000.safetensors")
-    views = Photos(recipe.views.data, recipe.seed, latent_sample.HolesAndNoise(recipe))
+    crops = Photos(recipe.crops.data, recipe.seed, latent_sample.RandomMaskAndNoise(recipe))
     for i in range(3):
-        view = views[i]
+        view = crops[i]
         assert torch.equal(stored["image"][i], view["image"])
         assert torch.equal(stored["mask"][i], view["mask"])
-        pixels = unpack({key: value[None] for key, value in view.items()})
+        pixels = to_float({key: value[None] for key, value in view.items()})
         expected = fill_latent(*networks, pixels["image"], pixels["mask"], pixels["noise"], recipe.steps)[0]
         error = (stored["latent"][i].float() - expected).square().mean().sqrt()
         assert error < 0.03 * expected.std()  # bf16
@@ -105,11 +105,11 @@ def test_crops_keep_latent_mask_and_image_together(tmp_path):
 def decoder_recipe(recipe: LatentSampleRecipe, out: Path, **changes) -> decoder.DecoderRecipe:
     return decoder.DecoderRecipe(
         base=recipe.base,
-        data=replace(recipe.views.data, size=32),
-        masks=replace(recipe.views.masks, size=32),
+        data=replace(recipe.crops.data, size=32),
+        masks=replace(recipe.crops.masks, size=32),
         run=run_config(out, steps=4, save_every=1),
         model=DecoderConfig(ch=32, num_res_blocks=1, post_quant_conv=False),
-        sampled=Sampled(recipe.views.out, 3, share=0.5),
+        sampled=Sampled(recipe.crops.out, 3, share=0.5),
         unconditional_share=0.0,
         perceptual_weight=0.0,
         **{"adversarial_weight": 0.0, **changes},
@@ -122,8 +122,8 @@ def test_decoder_sees_sampled_latents_where_they_were_drawn(recipe, tmp_path):
     ours = decoder_recipe(recipe, tmp_path / "decoder")
     network = decoder.HarmonizingDecoder(ours.model)
     objective = decoder.DecoderObjective(network, load_frozen(recipe.base), ours)
-    dataset = Photos(ours.data, 0, decoder.Corruption(ours))
-    batch = unpack(torch.utils.data.default_collate([dataset[i] for i in range(6)]))
+    dataset = Photos(ours.data, 0, decoder.RandomCorruption(ours))
+    batch = to_float(torch.utils.data.default_collate([dataset[i] for i in range(6)]))
     drawn = batch["sampled"]
     assert drawn.any()
     assert not drawn.all()
@@ -131,12 +131,12 @@ def test_decoder_sees_sampled_latents_where_they_were_drawn(recipe, tmp_path):
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     objective(batch)
     (latent, image, mask) = seen[0]
-    torch.testing.assert_close(latent[drawn] * decoder.SCALE, batch["latent"][drawn])
+    torch.testing.assert_close(latent[drawn] * decoder.SCALING_FACTOR, batch["latent"][drawn])
     own = objective.base.encode(batch["corrupted"])
-    torch.testing.assert_close(latent[~drawn] * decoder.SCALE, own[~drawn])
-    views = load_file(Path(recipe.views.out, "0000000.safetensors"))
+    torch.testing.assert_close(latent[~drawn] * decoder.SCALING_FACTOR, own[~drawn])
+    crops = load_file(Path(recipe.crops.out, "0000000.safetensors"))
     for crop, hole in zip((255 * image[drawn]).round().byte(), mask[drawn], strict=True):
-        windows = views["image"].unfold(2, 32, 8).unfold(3, 32, 8).movedim(1, 3)  # (3 views, 5, 5, 3, 32, 32)
+        windows = crops["image"].unfold(2, 32, 8).unfold(3, 32, 8).movedim(1, 3)  # (3 crops, 5, 5, 3, 32, 32)
         assert (windows == crop).all((3, 4, 5)).any()
         assert hole.any()
 

@@ -63,7 +63,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_accumulated_micro_batches_are_one_batch(tmp_path):
     whole = fit(config(tmp_path / "whole"), Regression(), Numbers())
-    parts = fit(config(tmp_path / "parts", accumulate=4), Regression(), Numbers())
+    parts = fit(config(tmp_path / "parts", gradient_accumulation_steps=4), Regression(), Numbers())
     torch.testing.assert_close(parts.weight, whole.weight)
     for a, b in zip(rows(tmp_path / "whole/log.csv"), rows(tmp_path / "parts/log.csv"), strict=True):
         assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-4)
@@ -82,7 +82,7 @@ def test_finished_run_keeps_what_it_was_computed_on(tmp_path):
 
 def test_averaged_weights_are_the_moving_average(tmp_path):
     """Two runs of the same seed: one is watched step by step, the other keeps the average."""
-    fit(config(tmp_path / "watched", save_every=1, keep=10), Regression(), Numbers())
+    fit(config(tmp_path / "watched", save_every=1, save_total_limit=10), Regression(), Numbers())
     paths = sorted((tmp_path / "watched").glob("step-*.pt"))
     expected, decay = Regression().trained.weight.detach().clone(), 0.9
     for updates, path in enumerate(paths, start=1):
@@ -115,7 +115,9 @@ def test_resumed_run_validates_what_it_repeats_once(tmp_path):
     """Killed after the validation at 3, the last checkpoint being that of step 2."""
     run = config(tmp_path / "whole", steps=6, save_every=2, validate_every=3, validation_batches=1)
     fit(run, Regression(), Numbers(), validation={"a": Numbers()})
-    killed = config(tmp_path / "killed", steps=6, save_every=2, validate_every=3, validation_batches=1, keep=9)
+    killed = config(
+        tmp_path / "killed", steps=6, save_every=2, validate_every=3, validation_batches=1, save_total_limit=9
+    )
     fit(killed, Regression(), Numbers(), validation={"a": Numbers()})
     for step in (4, 6):
         (tmp_path / f"killed/step-{step:07d}.pt").unlink()
@@ -126,7 +128,10 @@ def test_resumed_run_validates_what_it_repeats_once(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"batch_size": 20, "accumulate": 8}, "run.batch_size is 20, expected a multiple of run.accumulate, 8"),
+        (
+            {"batch_size": 20, "gradient_accumulation_steps": 8},
+            "run.batch_size is 20, expected a multiple of run.gradient_accumulation_steps, 8",
+        ),
         ({"steps": 0}, "run.steps is 0, expected 1 or more"),
     ],
 )
@@ -167,7 +172,7 @@ class Infinite(Regression):
 
 def test_gradient_that_is_not_finite_leaves_the_last_checkpoint(tmp_path):
     with pytest.raises(FloatingPointError, match=r"the gradient is not finite at step 2; lower lr"):
-        fit(config(tmp_path, save_every=1, keep=1), Infinite(), Numbers())
+        fit(config(tmp_path, save_every=1, save_total_limit=1), Infinite(), Numbers())
     state = torch.load(tmp_path / "step-0000002.pt", weights_only=True)
     assert all(torch.isfinite(value).all() for value in state["trained"].values())
 
@@ -339,7 +344,7 @@ def test_dry_run_counts_attention():
 
 
 def test_dry_run_counts_the_parts_of_a_step(tmp_path, capsys):
-    fit(config(tmp_path / "out", dry_run=True, batch_size=4, accumulate=2), Regression(), Numbers())
+    fit(config(tmp_path / "out", dry_run=True, batch_size=4, gradient_accumulation_steps=2), Regression(), Numbers())
     text = capsys.readouterr().out
     for expected in ("6 steps, 24 images", "4 images, ", "used by 2 images at once"):
         assert expected in text

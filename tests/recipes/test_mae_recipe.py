@@ -12,8 +12,8 @@ from tiny import TINY_MAE, run_config
 from asuka_modules import checkpoints
 from asuka_modules.mae import MAE
 from training import config, mae
-from training.commit import commit
-from training.data import DataConfig, Photos, unpack
+from training.data import DataConfig, Photos, to_float
+from training.git_revision import git_revision
 from training.masks import MaskConfig
 
 
@@ -28,7 +28,7 @@ def test_mae(photos, masks, tmp_path, partial_patches):
     trained = mae.train(recipe)
     saved = checkpoints.load(tmp_path / "mae.safetensors")["mae"].build()
     noted = json.loads((tmp_path / "run.json").read_text())
-    assert (noted["steps"], noted["recipe"]["data"]["folders"], noted["commit"]) == (2, [str(photos)], commit())
+    assert (noted["steps"], noted["recipe"]["data"]["folders"], noted["commit"]) == (2, [str(photos)], git_revision())
     assert saved.config == recipe.model
     assert all(torch.equal(v, saved.state_dict()[k]) for k, v in trained.state_dict().items())
     continued = mae.train(replace(recipe, run=run_config(tmp_path / "more"), init=str(tmp_path / "mae.safetensors")))
@@ -117,12 +117,12 @@ def test_mae_loss_does_not_depend_on_how_a_batch_is_split(photos, masks):
     for partial in (False, True):
         objective = mae.MAEObjective(mae.random_mae(replace(TINY_MAE, partial_patches=partial)))
         dataset = Photos(
-            DataConfig(folders=(str(photos),), size=64), 0, mae.HoleSampler(MaskConfig(str(masks), size=64), 16)
+            DataConfig(folders=(str(photos),), size=64), 0, mae.RandomHiddenPatches(MaskConfig(str(masks), size=64), 16)
         )
         samples = [dataset[i] for i in range(4)]
         with torch.no_grad():
             whole, first, second = (
-                objective(unpack(torch.utils.data.default_collate(part)))[0]
+                objective(to_float(torch.utils.data.default_collate(part)))[0]
                 for part in (samples, samples[:1], samples[1:])
             )
         torch.testing.assert_close(whole, (first + 3 * second) / 4)

@@ -136,7 +136,7 @@ SMALL = {  # of each stage: its lists as a whole, and what else makes it small
     "words": {},
     "align": {"latents": {"count": 2}},
     "latent_augment": {"count": 1, "max_side": 64},
-    "latent_sample": {"views": {"count": 2, "batch_size": 1}, "steps": 1},
+    "latent_sample": {"crops": {"count": 2, "batch_size": 1}, "steps": 1},
     "decoder": {"sampled": {"count": 2}},
     "spl": {},
 }

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.base.unet import DescribedUNet
+from training.base.unet import ConditionedUNet
 from training.precision import bf16_where_fast, has_bf16, run_device
 from training.sd import LatentDiffusion
 
@@ -25,7 +25,7 @@ def test_run_stays_on_the_cpu_where_accelerate_is_told_so(monkeypatch):
 
 @pytest.mark.parametrize("held", [torch.bfloat16, torch.float32])
 def test_autocast_leaves_a_unet_alone_that_is_held_in_bf16(held):
-    model = DescribedUNet()
+    model = ConditionedUNet()
     base = LatentDiffusion(model.unet.to(held), torch.nn.Identity(), model.description.empty_context)
     with torch.autocast("cpu", torch.bfloat16), base.own_precision():
         assert torch.is_autocast_enabled("cpu") == (held is torch.float32)

@@ -20,11 +20,11 @@ from training import align, config, decoder, latent_augment
 from training.base import words
 from training.base.__main__ import BaseRecipe
 from training.base.__main__ import train as train_base
-from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_colour_codec
+from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_color_codec
 from training.base.checkpoint import load_base
 from training.base.unet import UNetStage
 from training.cache import Cached
-from training.data import DataConfig, Photos, Twins, unpack
+from training.data import DataConfig, Photos, Twins, to_float
 from training.latents import LatentsConfig, build_latents
 from training.loop import fit
 from training.masks import MaskConfig
@@ -60,7 +60,7 @@ def test_base(photos, masks, tmp_path):
 def test_colour_codec_keeps_colours_before_any_training():
     """The mean colour survives coding, unless it is so strong that TAESD's latent clamp bends it."""
     autoencoder = AutoencoderTiny()
-    init_as_colour_codec(autoencoder)
+    init_as_color_codec(autoencoder)
     colours = torch.tensor([[0.55, 0.4, 0.35], [0.35, 0.45, 0.38], [0.4, 0.42, 0.55], [0.5, 0.5, 0.5]])
     image = colours[:, :, None, None].expand(-1, -1, 64, 64)
     with torch.no_grad():
@@ -294,7 +294,7 @@ def test_decoder(photos, masks, base, tmp_path, adversarial_weight):
         adversarial_weight=adversarial_weight,
         adversarial_start=1,
         hole_share=0.5,
-        estimated_share=0.5,
+        predicted_x0_share=0.5,
     )
     trained = decoder.train(recipe)
     saved = checkpoints.load(tmp_path / "decoder" / "decoder.safetensors")["decoder"].build()
@@ -336,9 +336,9 @@ def test_corruption_of_the_hole_alone_keeps_what_is_known(photos, masks):
         hole_share=1.0,
         unconditional_share=0.0,
     )
-    dataset = Photos(data, 0, decoder.Corruption(recipe))
+    dataset = Photos(data, 0, decoder.RandomCorruption(recipe))
     for i in range(8):
-        sample = unpack(dataset[i])
+        sample = to_float(dataset[i])
         changed = (sample["corrupted"] != sample["image"]).any(0, keepdim=True)
         assert not changed[sample["mask"] == 0].any()
         assert changed[sample["mask"] == 1].float().mean() > 0.5
@@ -356,20 +356,20 @@ def test_decoder_sees_the_unets_estimate_where_it_was_drawn(base, photos, masks)
         model=DecoderConfig(ch=32, num_res_blocks=1, post_quant_conv=False),
         perceptual_weight=0.0,
         adversarial_weight=0.0,
-        estimated_share=1.0,
+        predicted_x0_share=1.0,
     )
     network = decoder.HarmonizingDecoder(recipe.model)
     objective = decoder.DecoderObjective(network, decoder.load_frozen(base), recipe)
-    sample = unpack(Photos(data, 0, decoder.Corruption(recipe))[0])
+    sample = to_float(Photos(data, 0, decoder.RandomCorruption(recipe))[0])
     assert sample["estimated"]
     assert 500 <= sample["timestep"] <= 950
     batch = torch.utils.data.default_collate([sample, {**sample, "estimated": torch.tensor(False)}])
     latent = objective.base.encode(batch["corrupted"])
-    estimate = objective.estimate(latent, batch)
+    estimate = objective.predict_x0(latent, batch)
     assert torch.equal(estimate[0], estimate[1])
     seen = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     objective(batch)
-    torch.testing.assert_close(seen[0] * decoder.SCALE, torch.stack([estimate[0], latent[1]]))
+    torch.testing.assert_close(seen[0] * decoder.SCALING_FACTOR, torch.stack([estimate[0], latent[1]]))
     batch["image"] = 1 - batch["image"]
-    assert not torch.equal(objective.estimate(latent, batch), estimate)
+    assert not torch.equal(objective.predict_x0(latent, batch), estimate)

@@ -3,9 +3,9 @@
 import torch
 from diffusers import AutoencoderTiny, DDPMScheduler
 
-from training.base.unet import DescribedUNet, init_as_noise_copier
+from training.base.unet import ConditionedUNet, init_as_noise_copier
 from training.latent_augment import augment
-from training.sd import LatentDiffusion, add_noise, noise_loss, noise_schedule
+from training.sd import LatentDiffusion, add_noise, alphas_cumprod, noise_loss
 
 
 def scheduler() -> DDPMScheduler:
@@ -14,20 +14,20 @@ def scheduler() -> DDPMScheduler:
 
 def random_base() -> LatentDiffusion:
     torch.manual_seed(0)
-    model = DescribedUNet()
+    model = ConditionedUNet()
     base = LatentDiffusion(model.unet, AutoencoderTiny(), model.description.empty_context)
     return base.requires_grad_(False).eval()
 
 
 def test_schedule_is_stable_diffusions():
-    torch.testing.assert_close(noise_schedule(), scheduler().alphas_cumprod, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(alphas_cumprod(), scheduler().alphas_cumprod, atol=1e-6, rtol=1e-5)
 
 
 def test_adding_noise():
     latent, noise = torch.randn(2, 3, 4, 8, 8)
     timestep = torch.tensor([0, 500, 999])
     expected = scheduler().add_noise(latent, noise, timestep)
-    torch.testing.assert_close(add_noise(latent, noise, noise_schedule()[timestep]), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(add_noise(latent, noise, alphas_cumprod()[timestep]), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_plain_loss_is_the_mean_squared_error_of_the_noise():
@@ -40,13 +40,13 @@ def test_plain_loss_is_the_mean_squared_error_of_the_noise():
 def test_uncapped_loss_is_the_v_prediction_loss():
     latent, noise, predicted = torch.randn(3, 2, 4, 8, 8)
     timestep = torch.tensor([300, 900])
-    alpha_bar = noise_schedule()[timestep]
-    noisy = add_noise(latent, noise, alpha_bar)
-    a, s = (x.sqrt().view(-1, 1, 1, 1) for x in (alpha_bar, 1 - alpha_bar))
+    alpha_cumprod = alphas_cumprod()[timestep]
+    noisy = add_noise(latent, noise, alpha_cumprod)
+    a, s = (x.sqrt().view(-1, 1, 1, 1) for x in (alpha_cumprod, 1 - alpha_cumprod))
     clean = (noisy - s * predicted) / a
     target = scheduler().get_velocity(latent, noise, timestep)
     expected = (a * predicted - s * clean - target).square().mean((1, 2, 3))
-    found = noise_loss(predicted, noise, torch.ones(2, 1, 8, 8), alpha_bar, weight_cap=1e6)
+    found = noise_loss(predicted, noise, torch.ones(2, 1, 8, 8), alpha_cumprod, max_snr_weight=1e6)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
@@ -55,7 +55,7 @@ def test_hole_weighting():
     noise[:, :, 0, 0] = 3.0  # hole
     noise[:, :, 1, 1] = 1.0  # known
     mask = torch.tensor([[1.0, 0.0], [0.0, 0.0]])[None, None]
-    found = noise_loss(predicted, noise, mask, torch.tensor([0.5]), known_weight=0.2)
+    found = noise_loss(predicted, noise, mask, torch.tensor([0.5]), unmasked_weight=0.2)
     torch.testing.assert_close(found, torch.tensor([(9.0 + 0.2) / (1 + 3 * 0.2)]))
 
 
@@ -79,7 +79,7 @@ def test_latent_augmentation_is_one_step_to_the_clean_estimate():
 
 @torch.no_grad()
 def test_noise_copier_returns_the_noisy_latent():
-    model = DescribedUNet()
+    model = ConditionedUNet()
     init_as_noise_copier(model.unet)
     noisy = torch.randn(2, 4, 8, 8)
     model_input = torch.cat([noisy, torch.ones(2, 1, 8, 8), torch.randn(2, 4, 8, 8)], 1)

@@ -11,7 +11,7 @@ from asuka_modules.masking import resize_area
 from training import metrics
 from training.evaluation.pixels import grad
 from training.frozen import load_frozen
-from training.sd import SCALE
+from training.sd import SCALING_FACTOR
 
 DEMO = Path(__file__).parents[2] / "demo"
 
@@ -29,7 +29,7 @@ def decoded() -> dict[str, torch.Tensor]:
     decoder = checkpoints.load_part(DEMO / "asuka-miniature.safetensors", "decoder").build(dtype=torch.float32)
     with torch.no_grad():
         latent = base.encode((image + shift * mask).clamp(0, 1))
-        harmonized = decoder(latent / SCALE, image, mask)
+        harmonized = decoder(latent / SCALING_FACTOR, image, mask)
         return {"image": image, "mask": mask, "stock": base.decode(latent), "harmonized": harmonized}
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = {
     "run.steps": 1,
     "run.batch_size": 1,
-    "run.accumulate": 1,
+    "run.gradient_accumulation_steps": 1,
     "run.workers": 0,
     **{
         f"{latents}.{key}": value

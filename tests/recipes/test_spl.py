@@ -67,7 +67,7 @@ def test_two_steps(recipe, tmp_path):
 
 def test_interrupted_run_continues_bit_by_bit(recipe, tmp_path):
     whole = spl.train(recipe)
-    first = replace(recipe, run=replace(recipe.run, out=str(tmp_path / "halves"), save_every=1, keep=9))
+    first = replace(recipe, run=replace(recipe.run, out=str(tmp_path / "halves"), save_every=1, save_total_limit=9))
     spl.train(first)
     (tmp_path / "halves" / "step-0000002.pt").unlink()
     halves = spl.train(first)

@@ -21,7 +21,7 @@ from ..latents import LatentsConfig, build_latents
 from ..precision import run_device
 from .autoencoder import AutoencoderStage, encode, train_autoencoder
 from .checkpoint import save_base
-from .unet import DescribedUNet, UNetStage, train_unet
+from .unet import ConditionedUNet, UNetStage, train_unet
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class BaseRecipe:
                 raise ConfigError(f"{name} is empty, expected at least one stage")
 
 
-def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, DescribedUNet]:
+def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, ConditionedUNet]:
     autoencoder: AutoencoderTiny = None
     unet: Any = None
     for stage in recipe.autoencoder:

@@ -33,7 +33,7 @@ class AutoencoderStage:
 
 
 @torch.no_grad()
-def init_as_colour_codec(autoencoder: AutoencoderTiny) -> None:
+def init_as_color_codec(autoencoder: AutoencoderTiny) -> None:
     """Initialises a TAESD so that it already codes and decodes the mean colour of every 8x8 cell.
 
     The first three channels carry red, green and blue straight through (ReLU keeps them, for they are positive), the
@@ -127,7 +127,7 @@ def train_autoencoder(stage: AutoencoderStage, start: AutoencoderTiny | None = N
     torch.manual_seed(stage.run.seed)
     autoencoder = start or AutoencoderTiny()
     if start is None:
-        init_as_colour_codec(autoencoder)
+        init_as_color_codec(autoencoder)
 
     dataset = Photos(stage.data, stage.run.seed, add_noise)
     examples = preview_batch(dataset, 8)["image"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 FREQUENCIES = 6
 
 
-class Description(nn.Module):
+class ConditioningEmbedder(nn.Module):
     """Mean colours of a view's 8-pixel cells -> context, one token for every 2x2 cells."""
 
     def __init__(self, context_dim: int = 768):

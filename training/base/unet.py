@@ -13,8 +13,8 @@ from ..cache import Cached
 from ..data import preview_batch
 from ..loop import Objective, RunConfig, fit
 from ..pictures import save_rows
-from ..sd import LatentDiffusion, add_noise, noise_loss, noise_schedule
-from .description import Description
+from ..sd import LatentDiffusion, add_noise, alphas_cumprod, noise_loss
+from .description import ConditioningEmbedder
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class UNetStage:
     run: RunConfig
     cells: int  # side of the crop, in latent cells of 8 pixels
     empty_share: float = 0.5  # how often the empty context stands in for the description
-    colour_error: float = 0.0  # of the hole's described colours, a standard deviation: a description is but a hint
-    known_weight: float = 0.2  # of the loss outside the hole
-    weight_cap: float = 20.0  # of the v-prediction weighting 1 + sigma^2
+    color_error: float = 0.0  # of the hole's described colours, a standard deviation: a description is but a hint
+    unmasked_weight: float = 0.2  # of the loss outside the hole
+    max_snr_weight: float = 20.0  # of the v-prediction weighting 1 + sigma^2
     timestep_power: float = 0.75  # t = 1000 u^power: below 1 draws towards high noise
 
 
-class DescribedUNet(nn.Module):
+class ConditionedUNet(nn.Module):
     """The U-Net and the description that is its context."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class DescribedUNet(nn.Module):
             cross_attention_dim=768,
             attention_head_dim=8,
         )
-        self.description = Description()
+        self.description = ConditioningEmbedder()
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ class LatentCrops(Dataset):
             sample = {k: v[:, y : y + self.stage.cells, x : x + self.stage.cells].float() for k, v in sample.items()}
             if 0.05 < sample["mask"].mean() < 0.95:
                 break
-        offset = torch.from_numpy(rng.normal(0, self.stage.colour_error, (3, 1, 1)).astype("float32"))
+        offset = torch.from_numpy(rng.normal(0, self.stage.color_error, (3, 1, 1)).astype("float32"))
         sample["colours"] = sample["colours"] + offset * sample["mask"]
         sample["noise"] = torch.from_numpy(rng.standard_normal(sample["latent"].shape, "float32"))
         sample["timestep"] = torch.tensor(int(1000 * rng.random() ** self.stage.timestep_power))
@@ -103,19 +103,24 @@ class LatentCrops(Dataset):
 class UNetObjective(Objective):
     """SD's noise prediction, weighted towards the hole and, like v-prediction, towards high noise."""
 
-    def __init__(self, model: DescribedUNet, stage: UNetStage):
+    def __init__(self, model: ConditionedUNet, stage: UNetStage):
         super().__init__()
         self.trained, self.stage = model, stage
-        self.register_buffer("alpha_bar", noise_schedule(), persistent=False)
+        self.register_buffer("alphas_cumprod", alphas_cumprod(), persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        alpha_bar = self.alpha_bar[batch["timestep"]]
-        noisy = add_noise(batch["latent"], batch["noise"], alpha_bar)
+        alpha_cumprod = self.alphas_cumprod[batch["timestep"]]
+        noisy = add_noise(batch["latent"], batch["noise"], alpha_cumprod)
         model_input = torch.cat([noisy, batch["mask"], batch["masked_latent"]], dim=1)
         context = self.trained.description(batch["colours"], batch["empty"])
         predicted = self.trained.unet(model_input, batch["timestep"], context).sample
         loss = noise_loss(
-            predicted, batch["noise"], batch["mask"], alpha_bar, self.stage.known_weight, self.stage.weight_cap
+            predicted,
+            batch["noise"],
+            batch["mask"],
+            alpha_cumprod,
+            self.stage.unmasked_weight,
+            self.stage.max_snr_weight,
         )
         described = ~batch["empty"]
         values = {
@@ -126,17 +131,17 @@ class UNetObjective(Objective):
 
 
 def train_unet(
-    stage: UNetStage, latents: Cached, autoencoder: AutoencoderTiny, start: DescribedUNet | None
-) -> DescribedUNet:
+    stage: UNetStage, latents: Cached, autoencoder: AutoencoderTiny, start: ConditionedUNet | None
+) -> ConditionedUNet:
     """Trains one stage, from `start` or from the noise copier."""
     torch.manual_seed(stage.run.seed)
-    model = start or DescribedUNet()
+    model = start or ConditionedUNet()
     if start is None:
         init_as_noise_copier(model.unet)
     dataset = LatentCrops(latents, stage)
     examples = preview_batch(dataset, 8)
 
-    def sample(trained: DescribedUNet, path: Path) -> None:
+    def sample(trained: ConditionedUNet, path: Path) -> None:
         device = next(trained.parameters()).device
         batch = {k: v.to(device) for k, v in examples.items()}
         base = LatentDiffusion(trained.unet, autoencoder, trained.description.empty_context).to(device)

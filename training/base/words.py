@@ -26,11 +26,11 @@ from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 from asuka_modules.mae import MAE
 
 from ..data import DataConfig, Photos
-from ..latents import CELL, Holes
+from ..latents import VAE_SCALE_FACTOR, RandomMask
 from ..loop import Objective, RunConfig, fit
 from ..masks import MaskConfig
 from .checkpoint import load_base
-from .description import Description
+from .description import ConditioningEmbedder
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class WordsRecipe:
 class WordsObjective(Objective):
     """Squared error between the aligned prior and the description."""
 
-    def __init__(self, alignment: Alignment, mae: MAE, description: Description, recipe: WordsRecipe):
+    def __init__(self, alignment: Alignment, mae: MAE, description: ConditioningEmbedder, recipe: WordsRecipe):
         super().__init__()
         self.trained, self.mae, self.description, self.recipe = alignment, mae, description, recipe
 
@@ -57,16 +57,16 @@ class WordsObjective(Objective):
         image = batch["image"]
         complete = batch["reconstructed"]
         with torch.no_grad():
-            words = self.description(F.avg_pool2d(image, CELL), torch.zeros_like(complete))
+            words = self.description(F.avg_pool2d(image, VAE_SCALE_FACTOR), torch.zeros_like(complete))
             prior = self.mae.prior(image, batch["mask"] * ~complete[:, None, None, None])
         return (self.trained(prior).float() - words).square().mean(), {}
 
 
-class HolesAndPriors:
+class RandomMaskAndPrior:
     """Adds the mixture's mask to a sample, and whether its prior is that of the reconstruction."""
 
     def __init__(self, recipe: WordsRecipe):
-        self.holes, self.share = Holes(recipe.masks), recipe.reconstructed_share
+        self.holes, self.share = RandomMask(recipe.masks), recipe.reconstructed_share
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
         self.holes(sample, rng, index)
@@ -85,7 +85,7 @@ def train(recipe: WordsRecipe) -> Alignment:
     def export(trained: Alignment, folder: Path) -> None:
         checkpoints.save(folder / "alignment.safetensors", {"alignment": trained})
 
-    dataset = Photos(recipe.data, recipe.run.seed, HolesAndPriors(recipe))
+    dataset = Photos(recipe.data, recipe.run.seed, RandomMaskAndPrior(recipe))
     return fit(recipe.run, WordsObjective(alignment, mae, description, recipe), dataset, export=export)
 
 

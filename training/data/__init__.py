@@ -1,8 +1,8 @@
-"""Photos -> training views. A sample is a function of (seed, index): workers, processes and resuming never change it."""
+"""Photos -> training crops. A sample is a function of (seed, index): workers, processes and resuming never change it."""
 
 from .decoding import decode_photo, problem, read_bytes, read_photo
 from .files import SUFFIXES, files_below, find_photos
-from .photos import DataConfig, Photos, preview_batch, random_view, unpack
+from .photos import DataConfig, Photos, preview_batch, random_crop, to_float
 from .sources import Source, open_source
 from .split import Split, is_held_out, selects
 from .twins import Twins, key_of, write_shard
@@ -22,10 +22,10 @@ __all__ = [
     "open_source",
     "preview_batch",
     "problem",
-    "random_view",
+    "random_crop",
     "read_bytes",
     "read_photo",
     "selects",
-    "unpack",
+    "to_float",
     "write_shard",
 ]

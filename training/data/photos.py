@@ -1,4 +1,4 @@
-"""The dataset of every recipe: endless shuffled views of photos."""
+"""The dataset of every recipe: endless shuffled crops of photos."""
 
 import hashlib
 import logging
@@ -22,13 +22,13 @@ WARN_AT = (1, 10, 100, 1000, 10000)  # photos without a twin
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which photos, and which views of them."""
+    """Which photos, and which crops of them."""
 
     folders: tuple[str, ...]  # folders, list files (.txt), or tar shards: data-{000..099}.tar, s3://..., https://...
-    size: int = 256  # side of the square view, in pixels
+    size: int = 256  # side of the square crop, in pixels
     scale: tuple[float, float] = (1.0, 1.0)  # side of the crop as a share of the short side, before resizing to `size`
     native: bool = False  # crop `size` pixels as they are instead of a share of the photo
-    tone: float = 0.0  # views are raised to a power from exp(-tone) to exp(tone): brighter, darker than the photos are
+    tone: float = 0.0  # crops are raised to a power from exp(-tone) to exp(tone): brighter, darker than the photos are
     cache: bool = False  # keep decoded photos in memory, for small sets
     suffix: str | None = (
         None  # of the photos in tar shards with several images a key: "image.jpg", or "image.jpg;image.png"
@@ -41,15 +41,15 @@ class DataConfig:
         selects(self.held_out, self.split)
 
     def of(self, validation: tuple[str, ...]) -> "DataConfig":
-        """The same views of photos for validation: those that `held_out` keeps, where it keeps any. Without a folder, of
+        """The same crops of photos for validation: those that `held_out` keeps, where it keeps any. Without a folder, of
         these photos, as examples."""
         if not validation:
             return self
         return replace(self, folders=validation, split="held_out" if self.held_out else "train")
 
 
-def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
-    """A random square view (size, size, C) of a photo (H, W, C), mirrored half of the time."""
+def random_crop(photo: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
+    """A random square crop (size, size, C) of a photo (H, W, C), mirrored half of the time."""
     h, w = photo.shape[:2]
     side = min(h, w)
     side = min(side, config.size) if config.native else max(1, round(side * rng.uniform(*config.scale)))
@@ -67,19 +67,19 @@ def random_view(photo: np.ndarray, config: DataConfig, rng: np.random.Generator)
 
 
 class Photos(Dataset):
-    """Endless shuffled views of a set of photos; `extend` adds what a recipe needs beside the image.
+    """Endless shuffled crops of a set of photos; `transform` adds what a recipe needs beside the image.
 
-    Item i is {"image": (3, S, S) uint8, ...}, with the same view of its latent-augmented twin as "augmented" if there is
-    one; `unpack` makes floats of a batch. Unreadable files are named and counted in the log and replaced by the next photo.
+    Item i is {"image": (3, S, S) uint8, ...}, with the same crop of its latent-augmented twin as "augmented" if there is
+    one; `to_float` makes floats of a batch. Unreadable files are named and counted in the log and replaced by the next photo.
     """
 
     def __init__(
         self,
         config: DataConfig,
         seed: int,
-        extend: Callable[[dict[str, Tensor], np.random.Generator, int], None] = lambda sample, rng, index: None,
+        transform: Callable[[dict[str, Tensor], np.random.Generator, int], None] = lambda sample, rng, index: None,
     ):
-        self.config, self.seed, self.extend = config, seed, extend
+        self.config, self.seed, self.transform = config, seed, transform
         self.twins = Twins(config.augmented) if config.augmented else None
         self.source = open_source(config.folders, selects(config.held_out, config.split), config.suffix)
         self.decoded: dict[int, np.ndarray] = {}
@@ -89,10 +89,10 @@ class Photos(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        view = random_view(self.photo(index), self.config, rng)
+        view = random_crop(self.photo(index), self.config, rng)
         pictures = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))
         sample = dict(zip(("image", "augmented"), pictures.split(3), strict=False))
-        self.extend(sample, rng, index)
+        self.transform(sample, rng, index)
         return sample
 
     def fingerprint(self) -> str:
@@ -140,13 +140,13 @@ class Photos(Dataset):
         return np.concatenate([photo, twin], axis=2)  # one array, so that both get the same view
 
 
-def unpack(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_float(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Pictures and masks come from the data workers as bytes, a quarter of the memory: uint8 -> float32 in [0, 1]."""
     return {key: value.float().div_(255) if value.dtype == torch.uint8 else value for key, value in batch.items()}
 
 
 def preview_batch(dataset: Dataset, count: int) -> dict[str, Tensor]:
     """A fixed batch of samples to look at, unpacked, from indices far beyond any run's: with a dataset of training photos these
-    are photos that training sees, cut in another way, and with encoded ones the very views that it sees.
+    are photos that training sees, cut in another way, and with encoded ones the very crops that it sees.
     """
-    return unpack(torch.utils.data.default_collate([dataset[2**40 + i] for i in range(count)]))
+    return to_float(torch.utils.data.default_collate([dataset[2**40 + i] for i in range(count)]))

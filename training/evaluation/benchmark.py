@@ -18,25 +18,25 @@ from tqdm.auto import tqdm
 
 from asuka_modules.atomic import atomic_write
 
-from ..claim import claim
-from ..commit import commit
 from ..config import ConfigError
+from ..git_revision import git_revision
+from ..manifest import check_manifest
 from .comfyui import ComfyUIConfig
 from .compare import Difference, compare, differences, fid_difference, read_images
 from .features import FeatureCache
 from .graphs import Diffusion
 from .hashes import sha256
-from .methods import MethodConfig, Sampled, make_method
+from .methods import ComfyUIMethod, MethodConfig, make_method
 from .networks import NETWORKS, Perceptual
 from .pairs import Pair, PairsConfig, open_pairs, read_picture, spread
 from .pixels import composite
 from .protocols import PROTOCOLS, Networks, measure, measure_set
 from .pytorch import PyTorchConfig, Stack, WeightsConfig
-from .question import Method, Question, ask
+from .question import InpaintInput, Method, prepare_input
 from .records import dumps, without_nan
 from .report import write_report
 
-NOTE = "question"  # of a picture's file, beside those of what made it
+INPUT_DIGEST = "question"  # of a picture's file, beside those of what made it
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -48,7 +48,7 @@ LIBRARIES = (
     "timm",
     "transformers",
 )
-FAR = 1_000_000  # between the seeds of one picture, so that no two pictures share one
+SEED_STRIDE = 1_000_000  # between the seeds of one picture, so that no two pictures share one
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ def run(recipe: Benchmark) -> dict:
         config.name: make_method(config, recipe.comfyui, stack, pairs.names, recipe.seeds) for config in recipe.methods
     }
     for config in recipe.methods:
-        claim(out / "pictures" / config.name, {"method": asdict(config), "weights": methods[config.name].weights})
+        check_manifest(
+            out / "pictures" / config.name, {"method": asdict(config), "weights": methods[config.name].weights}
+        )
     for _, group in groupby(recipe.methods, without_decoder):
         together = {config.name: methods[config.name] for config in group}
         answer(together, pairs, recipe, out)
@@ -149,27 +151,31 @@ def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark,
 
     Raises ConfigError for a picture of another size than the photo's.
     """
-    makers = {name: made_by(method) for name, method in methods.items()}
+    makers = {name: provenance(method) for name, method in methods.items()}
     for pair in tqdm(pairs, desc=", ".join(methods), unit="photo", dynamic_ncols=True):
         for seed in range(recipe.seeds):
-            question = ask(pair.name, pair.image, pair.mask, recipe.seed + pair.number + FAR * seed, seed)
+            question = prepare_input(
+                pair.name, pair.image, pair.mask, recipe.seed + pair.number + SEED_STRIDE * seed, seed
+            )
             for name, method in methods.items():
                 path = result_path(out, name, pair.name, seed)
-                if seed < seeds(method, recipe) and (not path.exists() or noted(path, NOTE) != question.digest):
+                if seed < seeds(method, recipe) and (not path.exists() or noted(path, INPUT_DIGEST) != question.digest):
                     save_answer(path, method(question), question, name, makers[name])
 
 
-def made_by(method: Method) -> dict[str, str]:
+def provenance(method: Method) -> dict[str, str]:
     """What makes a method's pictures now, besides its weights."""
-    return {"commit": commit()} | ({"comfyui": method.server.version} if isinstance(method, Sampled) else {})
+    return {"commit": git_revision()} | (
+        {"comfyui": method.server.version} if isinstance(method, ComfyUIMethod) else {}
+    )
 
 
-def save_answer(path: Path, picture: np.ndarray, question: Question, name: str, makers: dict[str, str]) -> None:
+def save_answer(path: Path, picture: np.ndarray, question: InpaintInput, name: str, makers: dict[str, str]) -> None:
     if picture.shape != question.image.shape:
         found, expected = (f"{w}x{h}" for h, w, _ in (picture.shape, question.image.shape))
         raise ConfigError(f"{name} made {question.name} {found}; expected {expected}")
     note = PngInfo()
-    for key, text in {NOTE: question.digest, **makers}.items():
+    for key, text in {INPUT_DIGEST: question.digest, **makers}.items():
         note.add_text(key, text)
     with atomic_write(path) as partial:
         Image.fromarray(picture).save(partial, "png", pnginfo=note)
@@ -237,7 +243,7 @@ def summarize(
     versions = {name: version(name) for name in LIBRARIES}
     found = {}
     for name, method in methods.items():
-        if isinstance(method, Sampled):
+        if isinstance(method, ComfyUIMethod):
             versions["comfyui"] = method.server.version
         paths = [
             result_path(Path(recipe.out), name, image["name"], seed)
@@ -253,7 +259,7 @@ def summarize(
             "sets": sets[name],
             "seeds": seeds(method, recipe),
             "weights": method.weights,
-            "made_by": {key: sorted({noted(path, key) or "unknown" for path in paths}) for key in made_by(method)},
+            "made_by": {key: sorted({noted(path, key) or "unknown" for path in paths}) for key in provenance(method)},
         }
     return {
         "protocol": recipe.protocol,
@@ -261,7 +267,7 @@ def summarize(
         "pairs": len(images),
         "domains": domains,
         "recipe": asdict(recipe),
-        "commit": commit(),
+        "commit": git_revision(),
         "versions": versions,
         "networks": {path.name: sha256(path) for path in sorted(Path(recipe.weights).rglob("*")) if path.is_file()},
         "methods": found,

@@ -21,7 +21,7 @@ from .graphs import Diffusion, inpaint
 from .hashes import sha256
 from .pairs import read_picture
 from .pytorch import PlainPyTorch, PyTorchConfig, Stack
-from .question import Method, Question
+from .question import InpaintInput, Method
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ def make_plain_method(
     if config.fill:
         return FILLS[config.fill]()
     if config.folder:
-        return Finished(config.folder, names, seeds)
+        return PrecomputedMethod(config.folder, names, seeds)
     if config.spandrel:
-        return Feedforward(Path(config.spandrel))
+        return SpandrelMethod(Path(config.spandrel))
     assert config.diffusion is not None  # the only way left
     if comfyui is None:
         raise ConfigError(f"methods: {config.name!r} needs a ComfyUI; give comfyui.url")
-    return Sampled(config.diffusion, comfyui)
+    return ComfyUIMethod(config.diffusion, comfyui)
 
 
 class Textured:
@@ -87,7 +87,7 @@ class Textured:
         self.method, self.scale = method, scale
         self.uses_seed, self.weights = method.uses_seed, method.weights
 
-    def __call__(self, question: Question) -> np.ndarray:
+    def __call__(self, question: InpaintInput) -> np.ndarray:
         hole = question.hole[..., None]
         composite = np.where(hole, self.method(question), question.image)
         image = torch.from_numpy(composite).movedim(-1, 0)[None] / 255  # (1, 3, H, W)
@@ -95,7 +95,7 @@ class Textured:
         return (textured[0].movedim(0, -1).clamp(0, 1) * 255).round().byte().numpy()
 
 
-class Sampled:
+class ComfyUIMethod:
     """A diffusion model, in ComfyUI."""
 
     uses_seed = True
@@ -104,13 +104,13 @@ class Sampled:
         self.config, self.server = config, ComfyUI(comfyui)
         self.weights = self.server.weights(config.files())
 
-    def __call__(self, question: Question) -> np.ndarray:
+    def __call__(self, question: InpaintInput) -> np.ndarray:
         photo = self.server.upload(question.image, question.hole)
         size = max(question.hole.shape)
         return self.server.picture(inpaint(self.config, photo, size, question.seed), "result")
 
 
-class Feedforward:
+class SpandrelMethod:
     """An inpainting network that spandrel loads. MAT draws its style and a dropout; those come from the seed."""
 
     def __init__(self, path: Path):
@@ -128,7 +128,7 @@ class Feedforward:
         self.weights = {path.name: sha256(path)}
 
     @torch.inference_mode()
-    def __call__(self, question: Question) -> np.ndarray:
+    def __call__(self, question: InpaintInput) -> np.ndarray:
         image = torch.from_numpy(question.image).movedim(-1, 0)[None].float() / 255
         mask = torch.from_numpy(question.hole)[None, None].float()
         with torch.random.fork_rng():
@@ -139,7 +139,7 @@ class Feedforward:
         return (result * 255).round().byte().movedim(0, -1).cpu().numpy()
 
 
-class Finished:
+class PrecomputedMethod:
     """Results that were made elsewhere: pictures in a folder, named like the photos, or as a template with {name} and
     {seed} says, of any of the suffixes."""
 
@@ -155,11 +155,11 @@ class Finished:
             raise FileNotFoundError(f"{folder}: {len(missing)} results are missing, such as {missing[0]}.png")
         self.weights = {str(Path(folder)): fingerprint(self.files.values())}
 
-    def __call__(self, question: Question) -> np.ndarray:
-        return read_picture(self.files[self.stem(question.name, question.turn)])
+    def __call__(self, question: InpaintInput) -> np.ndarray:
+        return read_picture(self.files[self.stem(question.name, question.seed_index)])
 
-    def stem(self, name: str, turn: int) -> Path:
-        return Path(str(self.template).replace("{name}", name).replace("{seed}", str(turn)))
+    def stem(self, name: str, seed_index: int) -> Path:
+        return Path(str(self.template).replace("{name}", name).replace("{seed}", str(seed_index)))
 
 
 def find_pictures(template: str) -> dict[Path, Path]:

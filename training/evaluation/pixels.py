@@ -5,7 +5,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 LUMINANCE = np.array([0.2989, 0.587, 0.114])
-ROUNDING = 1e-6  # grey levels
+MIN_DIFFERENCE = 1e-6  # grey levels
 BLUR = 2.0  # standard deviation in pixels; finer than this is texture
 RIM = 3  # pixels inside the hole's edge, whose step would count as texture
 
@@ -59,7 +59,7 @@ def texture(composite: np.ndarray, original: np.ndarray, mask: np.ndarray) -> fl
     if not inside.any():
         return float("nan")
     result, real = (np.sqrt(np.square(fine(x)[inside]).mean()) for x in (composite, original))
-    return float(result / real) if real > ROUNDING else float("nan")
+    return float(result / real) if real > MIN_DIFFERENCE else float("nan")
 
 
 def fine(image: np.ndarray) -> np.ndarray:

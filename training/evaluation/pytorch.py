@@ -15,12 +15,11 @@ from asuka_modules.seams import close_seam
 
 from ..config import ConfigError
 from ..frozen import load_frozen
+from ..latents import VAE_SCALE_FACTOR
 from ..precision import bf16_where_fast
-from ..sd import SCALE
+from ..sd import SCALING_FACTOR
 from .hashes import sha256
-from .question import Question
-
-CELL = 8  # pixels of a latent cell
+from .question import InpaintInput
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,20 @@ class Stack:
             mask = torch.zeros_like(mask)
         return self.networks["alignment"](self.networks["mae"].prior(image, mask))
 
-    def latent(self, config: PyTorchConfig, question: Question, image: Tensor, mask: Tensor) -> Tensor:
+    def latent(self, config: PyTorchConfig, question: InpaintInput, image: Tensor, mask: Tensor) -> Tensor:
         """The sampled latent (1, 4, H / 8, W / 8)."""
         key = (question.digest, config.context, config.steps)
         if self.sampled[0] != key:
-            h, w = (side // CELL for side in mask.shape[-2:])
+            h, w = (side // VAE_SCALE_FACTOR for side in mask.shape[-2:])
             noise = torch.randn(1, 4, h, w, generator=torch.Generator().manual_seed(question.seed)).to(self.device)
             latent_mask = reduce_mask(mask, (h, w), "area")
-            masked = self.base.encode(fill_hole(image, F.interpolate(latent_mask, scale_factor=CELL), 0.5))
+            masked = self.base.encode(fill_hole(image, F.interpolate(latent_mask, scale_factor=VAE_SCALE_FACTOR), 0.5))
             context = self.context(config.context, image, mask)
             with bf16_where_fast(self.device):
                 self.sampled = key, self.base.sample(noise, latent_mask, masked, context, config.steps)
         return self.sampled[1]
 
-    def paint(self, config: PyTorchConfig, question: Question, image: Tensor, mask: Tensor) -> Tensor:
+    def paint(self, config: PyTorchConfig, question: InpaintInput, image: Tensor, mask: Tensor) -> Tensor:
         """What the decoder returns, (1, 3, H, W)."""
         if config.decoder == "mae":
             mae = self.networks["mae"]
@@ -96,7 +95,7 @@ class Stack:
         latent = self.latent(config, question, image, mask)
         if config.decoder == "stock":
             return self.base.decode(latent)
-        return self.networks["decoder"](latent / SCALE, image, mask)
+        return self.networks["decoder"](latent / SCALING_FACTOR, image, mask)
 
 
 class PlainPyTorch:
@@ -110,11 +109,13 @@ class PlainPyTorch:
         self.weights = stack.weights
 
     @torch.inference_mode()
-    def __call__(self, question: Question) -> np.ndarray:
+    def __call__(self, question: InpaintInput) -> np.ndarray:
         """Raises ConfigError for an image whose sides are no multiples of 8."""
         h, w = question.hole.shape
-        if h % CELL or w % CELL:
-            raise ConfigError(f"pairs are {w}x{h}; plain PyTorch needs multiples of {CELL}, so change pairs.size")
+        if h % VAE_SCALE_FACTOR or w % VAE_SCALE_FACTOR:
+            raise ConfigError(
+                f"pairs are {w}x{h}; plain PyTorch needs multiples of {VAE_SCALE_FACTOR}, so change pairs.size"
+            )
         image = torch.from_numpy(question.image).movedim(-1, 0)[None].to(self.stack.device) / 255
         mask = torch.from_numpy(question.hole)[None, None].to(image)
         painted = self.stack.paint(self.config, question, image, mask)

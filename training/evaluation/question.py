@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Question:
+class InpaintInput:
     """A picture (H, W, 3) uint8 that is grey in the hole, the hole (H, W) bool, the seed of the noise, and how many other
     seeds the same was asked with before."""
 
@@ -16,7 +16,7 @@ class Question:
     image: np.ndarray
     hole: np.ndarray
     seed: int
-    turn: int = 0
+    seed_index: int = 0
 
     @property
     def digest(self) -> str:
@@ -32,10 +32,10 @@ class Method(Protocol):
     uses_seed: bool
     weights: dict[str, str]  # file -> SHA-256, or what else tells one version from another
 
-    def __call__(self, question: Question) -> np.ndarray: ...
+    def __call__(self, question: InpaintInput) -> np.ndarray: ...
 
 
-def ask(name: str, image: np.ndarray, mask: np.ndarray, seed: int, turn: int = 0) -> Question:
+def prepare_input(name: str, image: np.ndarray, mask: np.ndarray, seed: int, seed_index: int = 0) -> InpaintInput:
     """The question of a photo and its mask (H, W) uint8: what is under the hole is gone before any method sees it."""
     hole = mask > 127
-    return Question(name, np.where(hole[..., None], np.uint8(127), image), hole, seed, turn)
+    return InpaintInput(name, np.where(hole[..., None], np.uint8(127), image), hole, seed, seed_index)

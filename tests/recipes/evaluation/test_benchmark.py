@@ -14,8 +14,8 @@ from training.evaluation import benchmark, methods
 
 def test_finished_pictures_are_kept_and_others_made(bench, monkeypatch):
     asked = []
-    answer = methods.Finished.__call__
-    monkeypatch.setattr(methods.Finished, "__call__", lambda self, q: asked.append(q.name) or answer(self, q))
+    answer = methods.PrecomputedMethod.__call__
+    monkeypatch.setattr(methods.PrecomputedMethod, "__call__", lambda self, q: asked.append(q.name) or answer(self, q))
     command(bench, monkeypatch)
     assert len(asked) == 2 * COUNT
     (bench.out / "pictures" / "off by 2" / "3-0.png").unlink()
@@ -29,7 +29,7 @@ def test_kept_pictures_tell_by_what_they_were_made(bench, monkeypatch):
         return [method["made_by"]["commit"] for method in methods.values()]
 
     for made in ("first", "second"):
-        monkeypatch.setattr(benchmark, "commit", lambda made=made: made)
+        monkeypatch.setattr(benchmark, "git_revision", lambda made=made: made)
         command(bench, monkeypatch)
         assert found() == [["first"], ["first"] if made == "first" else ["first", "second"]]
         (bench.out / "pictures" / "off by 2" / "3-0.png").unlink()
@@ -48,8 +48,8 @@ def test_more_pairs_can_be_asked_for_later(bench, monkeypatch):
 def test_more_of_misatos_pairs_can_be_asked_for_later(bench, monkeypatch):
     """Those that are there already keep their noise."""
     asked = []
-    answer = methods.Finished.__call__
-    monkeypatch.setattr(methods.Finished, "__call__", lambda self, q: asked.append(q.name) or answer(self, q))
+    answer = methods.PrecomputedMethod.__call__
+    monkeypatch.setattr(methods.PrecomputedMethod, "__call__", lambda self, q: asked.append(q.name) or answer(self, q))
     make_misato(bench)
     bench.config["pairs"]["count"] = 3
     command(bench, monkeypatch)
@@ -71,8 +71,8 @@ def test_some_methods_can_be_picked(bench, monkeypatch, capsys):
 def test_what_has_another_question_is_asked_again(bench, monkeypatch):
     """A mask that has changed under the same name."""
     asked = []
-    answer = methods.Finished.__call__
-    monkeypatch.setattr(methods.Finished, "__call__", lambda self, q: asked.append(q.name) or answer(self, q))
+    answer = methods.PrecomputedMethod.__call__
+    monkeypatch.setattr(methods.PrecomputedMethod, "__call__", lambda self, q: asked.append(q.name) or answer(self, q))
     command(bench, monkeypatch)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[:20] = 255

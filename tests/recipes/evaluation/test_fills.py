@@ -15,11 +15,11 @@ from training.config import ConfigError
 from training.evaluation.fills import FILLS
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pixels import texture
-from training.evaluation.question import Question, ask
+from training.evaluation.question import InpaintInput, prepare_input
 
 
 def fill(name: str, image: np.ndarray, hole: np.ndarray, seed: int = 7) -> np.ndarray:
-    return make_method(MethodConfig("any name", fill=name))(ask("0", image, hole * np.uint8(255), seed))
+    return make_method(MethodConfig("any name", fill=name))(prepare_input("0", image, hole * np.uint8(255), seed))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_patchmatchs_search_comes_from_the_seed(photo, hole):
 
 @pytest.mark.parametrize("name", FILLS)
 def test_a_hole_that_is_all_of_the_photo_is_filled_with_something(name):
-    question = Question("0", np.full((32, 40, 3), 127, np.uint8), np.ones((32, 40), bool), 0)
+    question = InpaintInput("0", np.full((32, 40, 3), 127, np.uint8), np.ones((32, 40), bool), 0)
     assert FILLS[name]()(question).shape == (32, 40, 3)
 
 

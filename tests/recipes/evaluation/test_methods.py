@@ -13,7 +13,7 @@ from spandrel.architectures.LaMa import LaMa
 
 from asuka_modules.texture import transfer_texture
 from training.evaluation.methods import MethodConfig, make_method
-from training.evaluation.question import ask
+from training.evaluation.question import prepare_input
 
 
 def test_no_method_sees_what_is_under_the_hole():
@@ -21,8 +21,8 @@ def test_no_method_sees_what_is_under_the_hole():
     image, mask = rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
     mask[20:40, 20:40] = 255
     other = np.where(mask[..., None] > 0, 255 - image, image)
-    question = ask("0", image, mask, 7)
-    assert np.array_equal(question.image, ask("0", other, mask, 7).image)
+    question = prepare_input("0", image, mask, 7)
+    assert np.array_equal(question.image, prepare_input("0", other, mask, 7).image)
     assert np.array_equal(question.image[~question.hole], image[~question.hole])
 
 
@@ -105,7 +105,7 @@ def test_lama_is_run_by_spandrel(tmp_path):
     image, mask = rng.integers(0, 256, (SIZE, SIZE + 4, 3), np.uint8), np.zeros((SIZE, SIZE + 4), np.uint8)
     mask[20:40, 20:40] = 255
     lama = make_method(MethodConfig("LaMa", spandrel=str(tmp_path / "lama.pth")))
-    question = ask("0", image, mask, 0)
+    question = prepare_input("0", image, mask, 0)
     result = lama(question)
     assert np.array_equal(result[mask == 0], image[mask == 0])
     x, m = (
@@ -126,7 +126,7 @@ def test_any_method_can_be_given_texture():
     image, mask = rng.integers(0, 256, (64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
     mask[20:40, 24:44] = 255
     plain, textured = (make_method(MethodConfig("flat", fill="flat", texture=scale)) for scale in (0.0, 4.0))
-    question = ask("photo", image, mask, 0)
+    question = prepare_input("photo", image, mask, 0)
     fill, result = plain(question), textured(question)
     inside = mask > 0
     assert np.array_equal(result[~inside], image[~inside])

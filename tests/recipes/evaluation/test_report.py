@@ -12,9 +12,9 @@ import torch
 from finished import COUNT, SIZE, command, make_misato
 from PIL import Image
 
-from training.commit import commit
 from training.evaluation.exhibits import outline_point, sheet, zoom
 from training.evaluation.report import table, write_plots
+from training.git_revision import git_revision
 
 
 def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
@@ -26,7 +26,7 @@ def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
         assert means["hole_psnr"] == pytest.approx(-10 * np.log10((offset / 255) ** 2 + 1e-7), abs=1e-4)
         assert means["grad"] == pytest.approx(4 * offset, rel=0.02)
     assert (results["protocol"], results["pairs"], results["domains"]) == ("asuka", COUNT, {"photos": COUNT})
-    assert results["commit"] == commit()
+    assert results["commit"] == git_revision()
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert len((bench.out / "images.jsonl").read_text().splitlines()) == COUNT
 
@@ -72,7 +72,7 @@ def test_masks_without_an_outline_have_null_in_valid_json(bench, monkeypatch, ca
 def test_commit_tells_of_changed_files(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
-    assert commit() == "unknown"
+    assert git_revision() == "unknown"
     (tmp_path / "file").write_text("a")
     for arguments in (
         ["init", "-q"],
@@ -81,10 +81,10 @@ def test_commit_tells_of_changed_files(tmp_path, monkeypatch):
     ):
         subprocess.run(["git", *arguments], check=True)
     (tmp_path / "untracked").touch()
-    clean = commit()
+    clean = git_revision()
     assert re.fullmatch("[0-9a-f]{40}", clean)
     (tmp_path / "file").write_text("b")
-    assert commit() == f"{clean}-dirty"
+    assert git_revision() == f"{clean}-dirty"
 
 
 def test_one_pair_has_no_fid(bench, monkeypatch, capsys):
