@@ -45,7 +45,7 @@ class ASUKA_InpaintStitch(io.ComfyNode):
                     max=64.0,
                     step=0.5,
                     optional=True,
-                    tooltip="For soft fills: details of the fill finer than this many pixels of the crop's working size are replaced by texture of the known pixels around it. 4 suits the demo model. 0: the fill as it came.",
+                    tooltip="For soft fills: details of the fill finer than this many pixels of the crop's working size are replaced by texture of the known pixels around it. 4 suits the demo model. 0: the fill stays unchanged.",
                 ),
             ],
             outputs=[io.Image.Output("image", tooltip="The image at its own size, with the hole filled.")],
@@ -66,11 +66,11 @@ class ASUKA_InpaintStitch(io.ComfyNode):
             raise ValueError(
                 f"there are {len(crop)} crops but Inpaint Prepare made {len(parts)} for each image; connect all decoded images, in their order"
             )
-        photo = image_to_nchw(stitch.image).movedim(1, -1)
+        original = image_to_nchw(stitch.image).movedim(1, -1)
         crops = crop.movedim(1, -1).chunk(len(parts))
-        photo, _ = broadcast("photo", photo, "crop", crops[0])
-        _, photo = broadcast("mask", stitch.hole, "photo", photo)
-        result = photo.clone(memory_format=torch.contiguous_format)
+        original, _ = broadcast("image", original, "crop", crops[0])
+        _, original = broadcast("mask", stitch.hole, "image", original)
+        result = original.clone(memory_format=torch.contiguous_format)
         for part, crop in zip(parts, crops, strict=True):
             paste(part, crop, result, feather)
         if texture:
@@ -78,41 +78,41 @@ class ASUKA_InpaintStitch(io.ComfyNode):
         return io.NodeOutput(result)
 
 
-def paste(stitch: Stitch, crop: Tensor, photo: Tensor, feather: int) -> None:
-    """Paste a crop (B, h, w, 3) at working size into `photo` (B, H, W, 3), in place. `feather` is in pixels."""
+def paste(stitch: Stitch, crop: Tensor, image: Tensor, feather: int) -> None:
+    """Paste a crop (B, h, w, 3) at working size into `image` (B, H, W, 3), in place. `feather` is in pixels."""
     top, left, h, w = stitch.box
     crop = crop[:, : stitch.size[0], : stitch.size[1]]
     if stitch.size != (h, w):
         enlarged = F.interpolate(crop.movedim(-1, 1).float(), (h, w), mode="bicubic", antialias=True)
         crop = enlarged.clamp(0, 1).movedim(1, -1)
-    crop = crop.to(photo)
-    part = photo[:, top : top + h, left : left + w]
+    crop = crop.to(image)
+    part = image[:, top : top + h, left : left + w]
     part.copy_(torch.where(stitch.hole.unsqueeze(-1), crop, part))
     if feather:
         weight = feather_weight(stitch.hole, feather)
-        rows = distance_to_crop_edge(top, h, photo.shape[1])
-        columns = distance_to_crop_edge(left, w, photo.shape[2])
-        weight = weight.minimum(torch.minimum(rows[:, None], columns) / (feather + 1)).to(photo).unsqueeze(-1)
+        rows = distance_to_crop_edge(top, h, image.shape[1])
+        columns = distance_to_crop_edge(left, w, image.shape[2])
+        weight = weight.minimum(torch.minimum(rows[:, None], columns) / (feather + 1)).to(image).unsqueeze(-1)
         part.copy_(torch.where(weight > 0, part.lerp(crop.expand_as(part), weight), part))
 
 
-def retexture(parts: tuple[Stitch, ...], photo: Tensor, texture: float) -> None:
-    """Give the fills in `photo` (B, H, W, 3), in place, the texture of the known pixels of their crops, at full resolution.
+def retexture(parts: tuple[Stitch, ...], image: Tensor, texture: float) -> None:
+    """Give the fills in `image` (B, H, W, 3), in place, the texture of the known pixels of their crops, at full resolution.
 
     `texture` is in pixels of the crops' working size. No fill takes texture from another one.
     """
-    filled = torch.zeros(photo.shape[:-1], dtype=torch.bool, device=photo.device)
+    filled = torch.zeros(image.shape[:-1], dtype=torch.bool, device=image.device)
     for part in parts:
         top, left, h, w = part.box
-        filled[:, top : top + h, left : left + w] |= part.hole.to(photo.device)
-    progress = comfy.utils.ProgressBar(len(parts) * len(photo))
+        filled[:, top : top + h, left : left + w] |= part.hole.to(image.device)
+    progress = comfy.utils.ProgressBar(len(parts) * len(image))
     for part in parts:
         top, left, h, w = part.box
         rows, columns = slice(top, top + h), slice(left, left + w)
         scale = texture * max(h, w) / max(part.size)
-        for i, hole in enumerate(part.hole.expand(len(photo), h, w).to(photo.device)):
+        for i, hole in enumerate(part.hole.expand(len(image), h, w).to(image.device)):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            crop = photo[i : i + 1, rows, columns]
+            crop = image[i : i + 1, rows, columns]
             textured = transfer_texture(image_to_nchw(crop).float(), filled[i : i + 1, None, rows, columns], scale)
             crop.copy_(torch.where(hole[..., None], textured.movedim(1, -1).to(crop), crop))
             progress.update(1)
