@@ -38,7 +38,8 @@ class WrittenOutAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         options = [value for name, value in kwargs.items() if name != "attn_mask"]
         if function is F.scaled_dot_product_attention and len(args) == 3 and not any(options) and gains(*args[:2]):
-            return attend(*args, kwargs.get("attn_mask"))
+            query, key, value = args
+            return attend(query, key, value, kwargs.get("attn_mask"))
         return function(*args, **kwargs)
 
 
