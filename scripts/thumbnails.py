@@ -17,12 +17,16 @@ import av
 import numpy as np
 from browser import bounds, load, open_page, place_models, show
 from comfy_server import ROOT, Server, make_base
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from playwright.sync_api import Page
 from stand_ins import with_miniature
 
 from demo import device_arguments, say
 
+LABELS = {  # text and its place in the picture, in shares of its width and height
+    "remove_object": {"Start here": (0.5, 0.06)},
+    "asuka_and_plain_sd": {"Plain SD": (0.25, 0.94), "ASUKA": (0.75, 0.94)},
+}
 NEED_TEXT = ("flux_fill", "remove_by_text", "edit_by_text")
 SIDE, GAP = 480, 4  # pixels
 HALF = (SIDE, (SIDE - GAP) // 2)
@@ -39,6 +43,7 @@ def main() -> None:
                 if path.stem not in NEED_TEXT:
                     say(path.stem)
                     picture = thumbnail(server, json.loads((path.parent / "api" / path.name).read_text()))
+                    label(picture, LABELS.get(path.stem, {}))
                     picture.save(path.with_suffix(".jpg"), quality=85)
             place_models(base)  # so that no node is red
             with open_page(server) as page:
@@ -84,6 +89,16 @@ def stack(photo: Image.Image, result: Image.Image, height: float = 0.5) -> Image
     for picture, y in ((photo, 0), (result, HALF[1] + GAP)):
         canvas.paste(ImageOps.fit(picture, HALF, Image.Resampling.LANCZOS, centering=(0.5, height)), (0, y))
     return canvas
+
+
+def label(picture: Image.Image, texts: dict[str, tuple[float, float]]) -> None:
+    """Writes in white on dark boxes: templates are listed in the order of the disk, so their pictures tell which is which."""
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(30)
+    for text, (x, y) in texts.items():
+        place = x * picture.width, y * picture.height
+        left, top, right, bottom = draw.textbbox(place, text, font=font, anchor="mm")
+        draw.rounded_rectangle((left - 12, top - 8, right + 12, bottom + 8), 8, fill="#202020")
+        draw.text(place, text, "white", font, anchor="mm")
 
 
 def first_picture(path: Path) -> Image.Image:
