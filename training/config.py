@@ -62,7 +62,7 @@ def current_name(key: str, where: str) -> str:
     return RENAMED.get(key, key)
 
 
-def with_current_names(values: object, rename: Callable[[str], str] = lambda key: RENAMED.get(key, key)) -> object:
+def with_current_names(values: object, rename: Callable[[str], str] = lambda key: RENAMED.get(key, key)) -> typing.Any:
     """YAML's mappings and lists with every key renamed. Raises ConfigError for a setting given by both its names."""
     if isinstance(values, list):
         return [with_current_names(value, rename) for value in values]
