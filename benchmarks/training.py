@@ -173,7 +173,7 @@ def measure_full_size(batch: dict[str, int]) -> dict[str, dict[str, float]]:
     samples = {
         "image": torch.rand(n, 3, 512, 512),
         "mask": (torch.rand(n, 1, 16, 16) > 0.7).float().repeat_interleave(32, 2).repeat_interleave(32, 3),
-        "cells": torch.ones(n, 1, 64, 64),
+        "latent_mask": torch.ones(n, 1, 64, 64),
         "latent": torch.randn(n, 4, 64, 64),
         "masked_latent": torch.randn(n, 4, 64, 64),
         "noise": torch.randn(n, 4, 64, 64),

@@ -12,6 +12,7 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -68,6 +69,20 @@ class AlignRecipe:
     validation: LatentsConfig | None = None  # held-out photos
 
 
+class AlignBatch(TypedDict):
+    """What AlignObjective is given. The latent size is h = S / 8; latents are multiplied by the VAE's scaling factor."""
+
+    image: Tensor  # (B, 3, S, S) float32 in [0, 1]
+    mask: Tensor  # (B, 1, S, S) float32, 1 in the hole: the pixel mask
+    latent: Tensor  # (B, 4, h, h) float32, of the image
+    masked_latent: Tensor  # (B, 4, h, h) float32, of the image that is gray in the hole
+    latent_mask: Tensor  # (B, 1, h, h) float32, 1 in every latent pixel that the hole touches
+    noise: Tensor  # (B, 4, h, h) float32, standard normal
+    timestep: Tensor  # (B,) int64 in 0..999
+    reconstructed: Tensor  # (B,) bool, whether the prior is that of the complete image
+    colors: Tensor  # (B, 3, h, h) float32 in [0, 1]: mean colors; only the base model's training reads them
+
+
 class AlignObjective(Objective):
     """SD's noise-prediction loss; the gradient reaches the alignment module through the context alone."""
 
@@ -76,15 +91,21 @@ class AlignObjective(Objective):
         self.trained, self.mae, self.base, self.recipe = alignment, mae, base, recipe
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The noise-prediction loss of latent diffusion under the aligned prior (ASUKA, sec. 3.2):
+
+        L = E |eps - U-Net(z_t, t, latent mask, masked latent, c)|^2, c = alignment(MAE prior), with
+        z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) eps; see `training.sd.noise_loss` for its two weights.
+        `batch` is an AlignBatch.
+        """
         alpha_cumprod = self.base.alphas_cumprod[batch["timestep"]]
         noisy = add_noise(batch["latent"], batch["noise"], alpha_cumprod)
         predicted = self.base.predict_noise(
-            noisy, batch["timestep"], batch["cells"], batch["masked_latent"], self.context(batch)
+            noisy, batch["timestep"], batch["latent_mask"], batch["masked_latent"], self.context(batch)
         )
         loss = noise_loss(
             predicted,
             batch["noise"],
-            batch["cells"],
+            batch["latent_mask"],
             alpha_cumprod,
             self.recipe.unmasked_weight,
             self.recipe.max_snr_weight,
@@ -178,7 +199,7 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
             "MAE prior": objective.context(batch),
         }
         for name, context in contexts.items():
-            latent = base.sample(batch["noise"], batch["cells"], batch["masked_latent"], context)
+            latent = base.sample(batch["noise"], batch["latent_mask"], batch["masked_latent"], context)
             rows[name] = base.decode(latent)
         save_rows(path, sheet_title(recipe.validation), rows | {"original": image})
 

@@ -106,6 +106,13 @@ def encoding_forecast(
     return f"latents      {count} crops to encode first, {duration(count * seconds)} here, {count * size / 1e9:.2g} GB of disk"
 
 
+def from_cache(sample: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A sample of the cache in float32, its keys as in a batch, where "mask" is the pixel mask: "mask" on disk becomes
+    "latent_mask", "colours" becomes "colors"."""
+    names = {"mask": "latent_mask", "colours": "colors"}
+    return {names.get(key, key): value.float() for key, value in sample.items()}
+
+
 class Encoded(Dataset):
     """The encoded crops together with their pixels. An index beyond the cache wraps around: there are no others, so what is
     drawn from far beyond, as `preview_batch` does, is what a run of that cache trains on."""
@@ -125,7 +132,6 @@ class Encoded(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         i = index % len(self.cached)
-        sample = {**self.crops[i], **{key: value.float() for key, value in self.cached[i].items() if key != "mask"}}
-        sample["cells"] = self.cached[i]["mask"].float()
+        sample = {**self.crops[i], **from_cache(self.cached[i])}
         self.transform(sample, np.random.default_rng([self.seed, index]), index)
         return sample

@@ -10,6 +10,7 @@ if __name__ == "__main__":
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -48,6 +49,14 @@ class MAERecipe:
             require_same("data.size", self.data.size, "model.image_size", self.model.image_size)
 
 
+class MAEBatch(TypedDict):
+    """What MAEObjective is given. N is the number of patches."""
+
+    image: Tensor  # (B, 3, S, S) float32 in [0, 1]
+    mask: Tensor  # (B, 1, S, S) float32, 1 in the hole
+    hidden: Tensor  # (B, N) bool, the patches that the encoder does not see
+
+
 class MAEObjective(Objective):
     """MSE on hidden patches only, raw (not per-patch normalised) pixels."""
 
@@ -56,6 +65,11 @@ class MAEObjective(Objective):
         self.trained = mae
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error of the hidden patches' pixels, with ImageNet's normalization (MAE's loss; ASUKA, sec. 3.1):
+
+        L = mean_B( sum_i h_i |x_i - MAE(x)_i|^2 / sum_i h_i ), h_i = 1 for hidden patches (for partial patches: pixels).
+        `batch` is a MAEBatch.
+        """
         image, mask, hidden = self.trained.normalize(batch["image"]), batch["mask"], batch["hidden"]
         predicted = self.trained(image.masked_fill(mask > 0.5, 0.0), mask, hidden).float()
         error = (predicted - self.trained.patchify(image)).square()

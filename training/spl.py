@@ -11,6 +11,7 @@ if __name__ == "__main__":
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +71,13 @@ def vanilla_loss(logits: Tensor, real: bool) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
+class SPLBatch(TypedDict):
+    """What SPLObjective is given."""
+
+    image: Tensor  # (B, 3, S, S) float32 in [0, 1]; 2S with a teacher
+    mask: Tensor  # (B, 1, S, S) float32, 1 in the hole
+
+
 class SPLObjective(Objective):
     """L1, twice more in the hole; a patch-GAN; the distance to the teacher's features, three times more in the hole.
 
@@ -85,6 +93,11 @@ class SPLObjective(Objective):
             self.trained["discriminator"] = Discriminator()
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """SPL's loss (Zhang et al., IJCAI 2021), for image x, fill y, hole m, generator features f, teacher T:
+
+        L = l1_weight mean((1 + 2m) |y - x|) + adversarial_weight BCE(D(y), 1) + semantic_weight mean((1 + 3m) |f - T(x)|),
+        and for the discriminator (BCE(D(x), 1) + BCE(D(y), 0)) / 2. `batch` is an SPLBatch.
+        """
         whole, mask = batch["image"], batch["mask"]
         image = shrink(whole, mask)
         filled, features = self.trained["generator"](image, mask)

@@ -135,7 +135,7 @@ def test_alignment_loss_is_diffusers_noise_prediction_loss(networks, single_file
     batch = {
         "image": image,
         "mask": mask,
-        "cells": cells,
+        "latent_mask": cells,
         "latent": latent,
         "masked_latent": masked_latent,
         "noise": noise,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -79,6 +80,13 @@ def decode(autoencoder: AutoencoderTiny, latent: Tensor) -> Tensor:
     return autoencoder.decoder(latent) / 2 + 0.5
 
 
+class AutoencoderBatch(TypedDict):
+    """What AutoencoderObjective is given."""
+
+    image: Tensor  # (B, 3, S, S) float32 in [0, 1]
+    noise: Tensor  # (B, 4, S / 8, S / 8) float32, standard normal
+
+
 class AutoencoderObjective(Objective):
     """L2 and L1 on brightness and on two colour axes, for pixels, and L1 for the means of 8x8 cells.
 
@@ -91,6 +99,11 @@ class AutoencoderObjective(Objective):
         self.register_buffer("opponent", OPPONENT, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """With the error e = decode(encode(x) + latent_noise eps) - x on opponent color axes:
+
+        L = squared_weight |e|^2 + 0.3 |e| + 0.3 cell_weight |mean of e over 8x8| + latent_prior (mean(z)^2 + log(std(z))^2).
+        Not in the paper. `batch` is an AutoencoderBatch.
+        """
         image = batch["image"].contiguous(memory_format=torch.channels_last)  # 1.4 times faster on CPU
         latent = encode(self.trained, image).float()
         noisy = latent + self.stage.latent_noise * batch["noise"]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ..cache import Cached
 from ..data import preview_batch
+from ..latents import from_cache
 from ..loop import Objective, RunConfig, fit
 from ..pictures import save_rows
 from ..sd import LatentDiffusion, add_noise, alphas_cumprod, noise_loss
@@ -24,7 +26,7 @@ class UNetStage:
     run: RunConfig
     cells: int  # side of the crop, in latent cells of 8 pixels
     empty_share: float = 0.5  # how often the empty context stands in for the description
-    color_error: float = 0.0  # of the hole's described colours, a standard deviation: a description is but a hint
+    color_error: float = 0.0  # of the hole's described colors, a standard deviation: a description is but a hint
     unmasked_weight: float = 0.2  # of the loss outside the hole
     max_snr_weight: float = 20.0  # of the v-prediction weighting 1 + sigma^2
     timestep_power: float = 0.75  # t = 1000 u^power: below 1 draws towards high noise
@@ -86,18 +88,30 @@ class LatentCrops(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.stage.run.seed, self.stage.cells, index])
         while True:
-            sample = self.cached[int(rng.integers(len(self.cached)))]
-            side = sample["mask"].shape[-1]
+            sample = from_cache(self.cached[int(rng.integers(len(self.cached)))])
+            side = sample["latent_mask"].shape[-1]
             y, x = 2 * rng.integers(0, (side - self.stage.cells) // 2 + 1, 2)  # descriptions are per 2x2 cells
-            sample = {k: v[:, y : y + self.stage.cells, x : x + self.stage.cells].float() for k, v in sample.items()}
-            if 0.05 < sample["mask"].mean() < 0.95:
+            sample = {k: v[:, y : y + self.stage.cells, x : x + self.stage.cells] for k, v in sample.items()}
+            if 0.05 < sample["latent_mask"].mean() < 0.95:
                 break
         offset = torch.from_numpy(rng.normal(0, self.stage.color_error, (3, 1, 1)).astype("float32"))
-        sample["colours"] = sample["colours"] + offset * sample["mask"]
+        sample["colors"] = sample["colors"] + offset * sample["latent_mask"]
         sample["noise"] = torch.from_numpy(rng.standard_normal(sample["latent"].shape, "float32"))
         sample["timestep"] = torch.tensor(int(1000 * rng.random() ** self.stage.timestep_power))
         sample["empty"] = torch.tensor(rng.random() < self.stage.empty_share)
         return sample
+
+
+class UNetBatch(TypedDict):
+    """What UNetObjective is given; h is the stage's `cells`."""
+
+    latent: Tensor  # (B, 4, h, h) float32
+    masked_latent: Tensor  # (B, 4, h, h) float32, of the image that is gray in the hole
+    latent_mask: Tensor  # (B, 1, h, h) float32, 1 in every latent pixel that the hole touches
+    colors: Tensor  # (B, 3, h, h) float32, mean color of each latent pixel's 8x8 pixels, about [0, 1]
+    noise: Tensor  # (B, 4, h, h) float32, standard normal
+    timestep: Tensor  # (B,) int64 in 0..999
+    empty: Tensor  # (B,) bool, whether the empty context replaces the layout conditioning
 
 
 class UNetObjective(Objective):
@@ -109,15 +123,19 @@ class UNetObjective(Objective):
         self.register_buffer("alphas_cumprod", alphas_cumprod(), persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Latent diffusion's noise-prediction loss, L = E |eps - U-Net(z_t, t, latent mask, masked latent, c)|^2.
+
+        See `training.sd.noise_loss` for its two weights. `batch` is a UNetBatch.
+        """
         alpha_cumprod = self.alphas_cumprod[batch["timestep"]]
         noisy = add_noise(batch["latent"], batch["noise"], alpha_cumprod)
-        model_input = torch.cat([noisy, batch["mask"], batch["masked_latent"]], dim=1)
-        context = self.trained.description(batch["colours"], batch["empty"])
+        model_input = torch.cat([noisy, batch["latent_mask"], batch["masked_latent"]], dim=1)
+        context = self.trained.description(batch["colors"], batch["empty"])
         predicted = self.trained.unet(model_input, batch["timestep"], context).sample
         loss = noise_loss(
             predicted,
             batch["noise"],
-            batch["mask"],
+            batch["latent_mask"],
             alpha_cumprod,
             self.stage.unmasked_weight,
             self.stage.max_snr_weight,
@@ -147,9 +165,9 @@ def train_unet(
         base = LatentDiffusion(trained.unet, autoencoder, trained.description.empty_context).to(device)
         rows = {"masked latent": base.decode(batch["masked_latent"])}
         for name, empty in (("empty context", True), ("description", False)):
-            context = trained.description(batch["colours"], torch.full_like(batch["empty"], empty))
-            latent = base.sample(batch["noise"], batch["mask"], batch["masked_latent"], context)
-            rows[name] = base.decode(torch.where(batch["mask"] > 0.5, latent, batch["latent"]))
+            context = trained.description(batch["colors"], torch.full_like(batch["empty"], empty))
+            latent = base.sample(batch["noise"], batch["latent_mask"], batch["masked_latent"], context)
+            rows[name] = base.decode(torch.where(batch["latent_mask"] > 0.5, latent, batch["latent"]))
         save_rows(path, "training images", rows | {"original, decoded": base.decode(batch["latent"])})
 
     return fit(stage.run, UNetObjective(model, stage), dataset, sample=sample)

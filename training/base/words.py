@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -46,6 +47,14 @@ class WordsRecipe:
     reconstructed_share: float = 0.3  # of images whose prior is that of the complete view
 
 
+class WordsBatch(TypedDict):
+    """What WordsObjective is given."""
+
+    image: Tensor  # (B, 3, S, S) float32 in [0, 1]
+    mask: Tensor  # (B, 1, S, S) float32, 1 in the hole
+    reconstructed: Tensor  # (B,) bool, whether the prior is that of the complete image
+
+
 class WordsObjective(Objective):
     """Squared error between the aligned prior and the description."""
 
@@ -54,6 +63,10 @@ class WordsObjective(Objective):
         self.trained, self.mae, self.description, self.recipe = alignment, mae, description, recipe
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """L = mean |alignment(MAE prior) - layout conditioning of the complete image|^2; not in the paper.
+
+        `batch` is a WordsBatch.
+        """
         image = batch["image"]
         complete = batch["reconstructed"]
         with torch.no_grad():
