@@ -26,18 +26,21 @@ def checked(execute: Callable) -> Callable:
     @functools.wraps(execute)
     def execute_checked(cls, *args, **kwargs) -> io.NodeOutput:
         given = signature.bind(cls, *args, **kwargs)
-        types = get_type_hints(execute)
+        types, validated = get_type_hints(execute), inspect.signature(cls.validate_inputs).parameters
         for socket in cls.define_schema().inputs:
             if socket.id in given.arguments:
                 value, type_ = given.arguments[socket.id], types.get(socket.id)
-                given.arguments[socket.id] = check(socket, type_, value)
+                given.arguments[socket.id] = check(socket, type_, value, socket.id in validated)
         return execute(*given.args, **given.kwargs)
 
     return execute_checked
 
 
-def check(socket: io.Input, type_: type | None, value: object) -> object:
-    """Return the value of an input, with masks and numbers converted as nodes expect. Raises ValueError if it is invalid."""
+def check(socket: io.Input, type_: type | None, value: object, validated: bool) -> object:
+    """Return the value of an input, with masks and numbers converted as nodes expect. Raises ValueError if it is invalid.
+
+    An option that the node's `validate_inputs` looks at is left to it, as ComfyUI does.
+    """
     name, kind = socket.id, socket.get_io_type()
     if kind in ("INT", "FLOAT"):
         return check_number(socket, value)
@@ -49,7 +52,7 @@ def check(socket: io.Input, type_: type | None, value: object) -> object:
         return None
     if value is None or (type_ is not None and not isinstance(value, type_)):
         raise ValueError(f"{name} is {describe(value)}, expected {kind}; {REMEDY}")
-    if kind == "COMBO" and value not in socket.options:
+    if kind == "COMBO" and not validated and value not in socket.options:
         raise ValueError(f"{name} is {value}, expected {' or '.join(socket.options)}; {REMEDY}")
     return SHAPES[kind](name, value) if kind in SHAPES else value
 
