@@ -4,10 +4,10 @@ import comfy.utils
 import numpy as np
 import torch
 from comfy_api.latest import io
-from scipy import ndimage
 
 from .checks import checked
-from .distance import distance_to
+from .distance import within
+from .regions import drop_small, fill_enclosed
 from .tensors import warn_if_nothing_is_known
 
 
@@ -65,10 +65,7 @@ class ASUKA_CleanMask(io.ComfyNode):
 
 def clean(mask: np.ndarray, min_area: float, fill_holes: bool, grow: float) -> np.ndarray:
     """Return a cleaned copy of a mask (H, W) bool. Regions that touch at a corner count as one."""
-    regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    large = np.bincount(regions.ravel()) >= min_area * mask.size
-    mask = mask & large[regions]
+    mask = drop_small(mask, min_area * mask.size)
     if fill_holes:
-        mask = ndimage.binary_fill_holes(mask)
-    pixels = grow * max(mask.shape)
-    return distance_to(mask, pixels) <= pixels if grow else mask
+        mask = fill_enclosed(mask)
+    return within(mask, grow * max(mask.shape)) if grow else mask

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
-from scipy import ndimage
 from torch import Tensor
 
 from ..asuka_modules.masking import fill_hole, reduce_mask, resize_known
 from . import sockets
 from .checks import checked
 from .crops import Box, Spans, crop_box, find_crops, find_spans, working_size
-from .distance import distance_to
+from .distance import within
+from .regions import fill_enclosed
 from .tensors import find_hole, inpaint_inputs, nchw_to_image
 
 VAE_SCALE_FACTOR = 8  # pixels per latent pixel
@@ -193,9 +193,9 @@ def refine(hole: Tensor, grow: int, fill_holes: bool) -> Tensor:
     refined = []
     for mask in hole.cpu().numpy():
         if fill_holes:
-            mask = ndimage.binary_fill_holes(mask)
+            mask = fill_enclosed(mask)
         if grow:
-            mask = distance_to(mask, grow) <= grow
+            mask = within(mask, grow)
         refined.append(mask)
         progress.update(1)
     return torch.from_numpy(np.stack(refined)).to(hole.device)
