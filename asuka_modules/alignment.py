@@ -22,6 +22,10 @@ class AlignmentConfig:
     )
     empty_tokens: int = 0  # length of the stored empty-prompt context; 0: none is stored
 
+    def __post_init__(self):
+        if self.depth and self.context_dim % self.head_dim:
+            raise ValueError(f"context_dim is {self.context_dim}, expected a multiple of head_dim, {self.head_dim}")
+
 
 SELF4 = AlignmentConfig()
 VARIANTS = {

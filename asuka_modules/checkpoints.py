@@ -1,35 +1,18 @@
 """Reads and writes ASUKA weights: safetensors files whose metadata describes the networks and their sizes."""
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import layouts
-from .alignment import Alignment, AlignmentConfig
+from . import layouts, metadata
 from .atomic import atomic_write
-from .decoder import DecoderConfig, HarmonizingDecoder
-from .mae import MAE, MAEConfig
-from .spl import SPLConfig, SPLGenerator
-
-FORMAT_VERSION = 1
-PARTS = {  # name of the part in a file -> network, its config
-    "mae": (MAE, MAEConfig),
-    "alignment": (Alignment, AlignmentConfig),
-    "alignment_pooled": (Alignment, AlignmentConfig),  # FLUX: its tokens' mean is the pooled vector
-    "decoder": (HarmonizingDecoder, DecoderConfig),
-    "spl": (SPLGenerator, SPLConfig),
-}
-
-
-class CheckpointError(ValueError):
-    """An unusable weight file; the message gives the file, what was found and what was expected."""
+from .metadata import PARTS
+from .weight_file import CheckpointError, NoNetworkError, WeightFile, require_finite, shard_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +37,8 @@ class Part:
                 shapes = {key: value.shape for key, value in PARTS[self.name][0](self.config).state_dict().items()}
                 network = PARTS[self.name][0](self.config, operations)
         except Exception as error:  # torch's layers object to impossible sizes in many ways
-            raise CheckpointError(f"{self.file}: cannot build a {self.name} from {self.config} ({error})") from error
+            reason = str(error).split("\n")[0][:200]  # torch may append a C++ stack trace
+            raise CheckpointError(f"{self.file}: cannot build a {self.name} from {self.config} ({reason})") from error
         missing = sorted(shapes.keys() - self.state_dict.keys())
         unexpected = sorted(self.state_dict.keys() - shapes.keys())
         size_mismatches = [
@@ -74,7 +58,8 @@ class Part:
             if keys
         ]
         if problems:
-            raise CheckpointError(f"{self.file}: looks like {self.format_name}, but {'; '.join(problems)}")
+            remedy = f"; {layouts.INCOMPLETE}" if missing else ""
+            raise CheckpointError(f"{self.file}: looks like {self.format_name}, but {'; '.join(problems)}{remedy}")
         network.load_state_dict(self.state_dict, assign=True)
         # Convolutions are faster with channels_last: the full-size decode takes an eighth less time on a CPU.
         return network.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval()
@@ -88,38 +73,37 @@ def save(path: str | os.PathLike, parts: Mapping[str, nn.Module], info: Mapping[
         for name, network in parts.items()
         for key, value in network.state_dict().items()
     }
-    described = {"format": FORMAT_VERSION, "parts": {name: asdict(network.config) for name, network in parts.items()}}
-    write(path, tensors, {"asuka": json.dumps(described), **info})
+    write(path, tensors, {**metadata.describe(parts), **info})
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] = {}) -> None:
+def write(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, str] = {}) -> None:
     """Write a safetensors file completely or not at all. Raises OSError if it cannot be written."""
     with atomic_write(path) as partial:
-        save_file(dict(tensors), partial, metadata=dict(metadata))
+        save_file(dict(tensors), partial, metadata=dict(info))
 
 
-def load(path: str | os.PathLike) -> dict[str, Part]:
+def load(path: str | os.PathLike, *shards: Path) -> dict[str, Part]:
     """Load the parts of a file written by `save`, or the one part of a published file (`layouts.CHECKPOINT_FORMATS`).
 
+    `shards` are the other shards of a sharded file.
     Raises FileNotFoundError, or CheckpointError for a file that is damaged, unknown or written by a newer version.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        if looks_like_pickle(path):
-            raise CheckpointError(
-                f"{path}: looks like a PyTorch pickle, which could run code; a safetensors file was expected: python convert.py {path.name} {path.stem}.safetensors"
-            ) from error
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); download it again") from error
-    if "asuka" in metadata:
-        return described(metadata["asuka"], tensors, path)
-    part = recognize(tensors, path)
-    return {part.name: part}
+    file = WeightFile(path, *shards)
+    if metadata.KEY in file.metadata:
+        configs = metadata.read_description(file)
+        tensors = file.read([key for key in file.outline if key.split(".")[0] in configs])
+        return {
+            name: Part(name, config, metadata.part(tensors, name), str(path), f"the {name} of an ASUKA file")
+            for name, config in configs.items()
+        }
+    if (shard := shard_of(path)) and not shards:
+        raise CheckpointError(
+            f"{path}: shard {shard[1]} of {shard[2]}, but Load ASUKA reads single files; join them: python convert.py FOLDER {shard[0]}.safetensors"
+        )
+    checkpoint_format = recognize_format(file.outline, path)
+    tensors = file.read([key for key in file.outline if checkpoint_format.owns(key)])
+    return {checkpoint_format.part: read_part(checkpoint_format, tensors, path, file.outline)}
 
 
 def load_part(path: str | os.PathLike, name: str) -> Part:
@@ -130,47 +114,28 @@ def load_part(path: str | os.PathLike, name: str) -> Part:
     return parts[name]
 
 
-def looks_like_pickle(path: Path) -> bool:
-    """Return whether a file is a PyTorch pickle, by its first two bytes."""
-    with path.open("rb") as file:
-        return file.read(2) in (b"PK", b"\x80\x02")  # PyTorch's zip archives, and its older plain pickles
-
-
-def described(description: str, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Part]:
-    """Read the parts of a file written by `save` from its metadata. Raises CheckpointError if they are damaged or unknown."""
-    try:
-        content = json.loads(description)
-        version = int(content["format"])
-        configs = {name: dict(config) for name, config in content["parts"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its description is damaged ({error!r}); download it again") from error
-    if version > FORMAT_VERSION:
-        raise CheckpointError(f"{path}: format {version} is newer than {FORMAT_VERSION}; update the extension")
-    parts = {}
-    for name, config in configs.items():
-        if name not in PARTS:
-            raise CheckpointError(f"{path}: unknown part {name!r}; expected {', '.join(PARTS)}")
-        prefix = name + "."
-        state_dict = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        config = read_config(PARTS[name][1], config, path)
-        parts[name] = Part(name, config, state_dict, str(path), f"the {name} of an ASUKA file")
-    return parts
-
-
 def recognize(tensors: Mapping[str, Tensor], path: Path) -> Part:
-    """Convert published weights to the network in our names. Raises CheckpointError if the format is unknown."""
+    """Convert published weights to the network in our names. Raises CheckpointError if the format is unknown, or values are not finite."""
+    checkpoint_format = recognize_format(tensors, path)
+    require_finite({key: value for key, value in tensors.items() if checkpoint_format.owns(key)}, path)
+    return read_part(checkpoint_format, tensors, path, tensors)
+
+
+def recognize_format(tensors: Mapping[str, Tensor], path: Path) -> layouts.CheckpointFormat:
+    """Return the format of the tensors of a file. Raises NoNetworkError if it is unknown."""
     try:
-        checkpoint_format = layouts.recognize(tensors)
+        return layouts.recognize(tensors)
+    except layouts.FormatError as error:
+        raise NoNetworkError(f"{path}: {error}") from error
+
+
+def read_part(
+    checkpoint_format: layouts.CheckpointFormat, tensors: Mapping[str, Tensor], path: Path, names: Iterable[str]
+) -> Part:
+    """Return the network in `tensors`; `names` are those of all tensors in the file. Raises CheckpointError if some are missing."""
+    try:
         config, state_dict = checkpoint_format.read(tensors)
     except layouts.FormatError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    ignored_keys = tuple(key for key in tensors if not checkpoint_format.owns(key))
+    ignored_keys = tuple(key for key in names if not checkpoint_format.owns(key))
     return Part(checkpoint_format.part, config, state_dict, str(path), checkpoint_format.name, ignored_keys)
-
-
-def read_config(cls: type, values: Mapping, path: Path):
-    """Make a config dataclass from JSON values. Raises CheckpointError for unknown keys."""
-    unknown = values.keys() - {field.name for field in fields(cls)}
-    if unknown:
-        raise CheckpointError(f"{path}: {cls.__name__} has no {', '.join(sorted(unknown))}; update the extension")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

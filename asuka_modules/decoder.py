@@ -25,6 +25,10 @@ class DecoderConfig:
     mask_reduction: str = "nearest"  # or "area": a latent pixel is hole if any of its pixels is
     norm_groups: int = 32  # fewer for a narrow decoder: a group of one channel would lose the image's mean color
 
+    def __post_init__(self):
+        if self.mask_reduction not in ("nearest", "area"):
+            raise ValueError(f"mask_reduction is {self.mask_reduction!r}, expected 'nearest' or 'area'")
+
     @property
     def factor(self) -> int:
         """Image pixels per latent pixel along each side."""

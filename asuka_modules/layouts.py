@@ -22,6 +22,9 @@ HEADS = {512: 16, 768: 12, 1024: 16, 1280: 16}  # of the published MAEs, by widt
 CLIP_WIDTH = 768  # of FLUX's pooled vector
 
 
+INCOMPLETE = "download it again, or, if it is one of several files of a network, convert their folder"
+
+
 class FormatError(ValueError):
     """Unusable tensors; the message says what they look like and what was expected."""
 
@@ -55,7 +58,7 @@ class CheckpointFormat:
             state = self.convert({key: value for key, value in tensors.items() if self.owns(key)})
             return self.config(state), state
         except KeyError as error:
-            raise FormatError(f"looks like {self.name}, but {error.args[0]} is missing; download it again") from error
+            raise FormatError(f"looks like {self.name}, but {error.args[0]} is missing; {INCOMPLETE}") from error
         except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise FormatError(f"looks like {self.name}, but {error}") from error
 
@@ -85,7 +88,8 @@ def rename(tensors: State, names: Mapping[str, str]) -> dict[str, Tensor]:
 
 def count(tensors: State, prefix: str) -> int:
     """Return how many of `prefix`0., `prefix`1., ... exist."""
-    return next(n for n in itertools.count() if not any(key.startswith(f"{prefix}{n}.") for key in tensors))
+    there = {key.removeprefix(prefix).split(".", 1)[0] for key in tensors if key.startswith(prefix)}
+    return next(n for n in itertools.count() if str(n) not in there)
 
 
 # Decoders
@@ -329,7 +333,13 @@ CHECKPOINT_FORMATS = (
 )
 
 ENCODER_ONLY = "looks like a vision transformer's encoder only (timm, facebook's mae_pretrain_*): without a MAE's decoder there is no prior; use mae_visualize_*, or train a decoder (python -m training.mae)"
+NO_DESCRIPTION = "looks like ASUKA's own file, but without its description (`asuka` in the metadata), which another program may have dropped; download it again"
 UNUSABLE = {  # a tensor that identifies the file -> what it looks like, and where to use it
+    "mae.patch_embed.proj.weight": NO_DESCRIPTION,
+    "alignment.norm.weight": NO_DESCRIPTION,
+    "alignment_pooled.norm.weight": NO_DESCRIPTION,
+    "decoder.decoder.conv_in.weight": NO_DESCRIPTION,
+    "spl.encoder_sm_out.weight": NO_DESCRIPTION,
     "blocks.0.attn.qkv.weight": ENCODER_ONLY,
     "embeddings.patch_embeddings.projection.weight": ENCODER_ONLY,
     "vit.embeddings.patch_embeddings.projection.weight": ENCODER_ONLY,

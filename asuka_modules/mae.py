@@ -26,6 +26,10 @@ class MAEConfig:
     partial_patches: bool = False  # MAE-FAR's fine-tuned variant: partly known patches keep their known pixels
     class_token: bool = False  # as in facebook's published checkpoints
 
+    def __post_init__(self):
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size is {self.image_size}, expected a multiple of patch_size, {self.patch_size}")
+
     @property
     def grid(self) -> int:
         """Number of patches along each side of the image."""

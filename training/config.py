@@ -127,7 +127,7 @@ def build(cls: type, values: object, where: str, problems: list[str]):
         return None
     try:
         return cls(**arguments)
-    except ConfigError as error:
+    except (ValueError, ZeroDivisionError) as error:
         problems.append(str(error))
         return None
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from asuka_modules import checkpoints
 from asuka_modules.alignment import AlignmentConfig
-from asuka_modules.checkpoints import CheckpointError, Part
+from asuka_modules.checkpoints import Part
+from asuka_modules.weight_file import CheckpointError, NoNetworkError, is_pickle, other_kind, shard_of
 
 from .export import TYPES
 
@@ -53,55 +54,98 @@ def read_pickle(path: Path) -> Tensor | dict[str, Tensor]:
     except Exception as error:  # a damaged pickle fails in any way
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted:
-            raise CheckpointError(f"{path}: refused: it asks to run {wanted[1]}, expected were tensors only") from error
-        raise CheckpointError(f"{path}: not readable as PyTorch weights; damaged, or another kind of file") from error
+            raise NoNetworkError(f"{path}: refused: it asks to run {wanted[1]}, expected were tensors only") from error
+        found = "damaged; download it again" if is_pickle(path) else other_kind(path)
+        if not found:
+            raise NoNetworkError(f"{path}: not readable as PyTorch weights, but another kind of file") from error
+        raise CheckpointError(f"{path}: not readable as PyTorch weights; {found}") from error
     if isinstance(content, Tensor):
         return content
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not weights by name")
+        raise NoNetworkError(f"{path}: holds a {type(content).__name__}, not weights by name")
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def weight_files(source: Path) -> list[Path]:
-    """A file, or a folder's weight files: its safetensors, or if there are none its pickles.
+def weight_files(source: Path) -> list[tuple[Path, ...]]:
+    """A file, or a folder's weight files, safetensors first; each with the other shards if it is one of several.
 
-    Raises FileNotFoundError, or CheckpointError for a folder or file without weights.
+    Raises FileNotFoundError, or CheckpointError for a folder or file without weights, and for a missing shard.
     """
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder")
-    for suffixes in (SAFETENSORS, PICKLES):
-        files = [source] if source.is_file() else sorted(source.iterdir())
-        files = [file for file in files if file.suffix in suffixes]
-        if files:
-            return files
-    raise CheckpointError(f"{source}: no weights; expected {', '.join(sorted(SAFETENSORS | PICKLES))}")
+    files = [source] if source.is_file() else sorted(file for file in source.iterdir() if file.is_file())
+    found = [file for suffixes in (SAFETENSORS, PICKLES) for file in files if file.suffix in suffixes]
+    if not found:
+        raise CheckpointError(f"{source}: no weights; expected {', '.join(sorted(SAFETENSORS | PICKLES))}")
+    return list(dict.fromkeys(map(shards, found)))
 
 
-def read(files: list[Path]) -> tuple[dict[str, Part], list[str]]:
-    """The parts in the files, and what was recognized in each. Raises CheckpointError."""
+def shards(file: Path) -> tuple[Path, ...]:
+    """All shards of the network of which a file holds one; of most files that is the file. Raises CheckpointError."""
+    shard = shard_of(file)
+    if not shard:
+        return (file,)
+    name, _, count = shard
+    files = [file.with_name(f"{name}-{i:05d}-of-{count:05d}{file.suffix}") for i in range(1, count + 1)]
+    missing = [other.name for other in files if not other.is_file()]
+    if missing:
+        raise CheckpointError(f"{file}: {count} shards belong together, but {missing[0]} is missing; download it, too")
+    return tuple(files)
+
+
+def read(sources: list[Path], destination: Path) -> tuple[dict[str, Part], list[str]]:
+    """The parts in the sources, and what was recognized in each file. Raises CheckpointError.
+
+    A folder may hold other files, too: what is no network in there is told and left out, as is a pickle of a network that
+    is there as safetensors.
+    """
     parts: dict[str, Part] = {}
     embeddings: dict[Path, Tensor] = {}
-    report = []
-    for file in files:
-        if file.suffix in SAFETENSORS:
-            found = list(checkpoints.load(file).values())
-        else:
-            content = read_pickle(file)
-            if isinstance(content, Tensor):
-                embeddings[file] = content
+    report, left_out = [], []
+    for source in sources:
+        for files in weight_files(source):
+            if destination in files:
+                if source == destination:
+                    raise CheckpointError(f"{destination}: is to be read and written; give another name")
                 continue
-            found = [checkpoints.recognize(content, file)]
-        for part in found:
-            if part.name in parts:
-                raise CheckpointError(f"{file}: a second {part.name} beside {parts[part.name].file}; give one of them")
-            parts[part.name] = part
-            report.append(describe(file, part))
+            try:
+                found = read_file(files)
+            except NoNetworkError as error:
+                if source.is_file():
+                    raise
+                left_out.append(f"{files[0].name}: left out, {str(error).removeprefix(f'{files[0]}: ')}")
+                continue
+            if isinstance(found, Tensor):
+                embeddings[files[0]] = found
+                continue
+            for part in found:
+                first = Path(parts[part.name].file) if part.name in parts else None
+                if first and first.parent == source and first.suffix in SAFETENSORS and files[0].suffix in PICKLES:
+                    left_out.append(f"{files[0].name}: left out, for {first.name} holds the {part.name}, too")
+                elif first:
+                    raise CheckpointError(f"{files[0]}: a second {part.name} beside {first}; give one of them")
+                else:
+                    parts[part.name] = part
+                    report.append(describe(files[0], part))
     for file, embedding in embeddings.items():
         report.append(f"{file.name}: {store_empty_prompt(parts, embedding)}")
-    return parts, report
+    if not parts:
+        reason = "; ".join(left_out[:3]) or "only embeddings; give the alignment's file with it"
+        raise CheckpointError(f"{sources[0]}: holds no network, {reason}")
+    return parts, report + left_out
+
+
+def read_file(files: tuple[Path, ...]) -> list[Part] | Tensor:
+    """The networks in a file, whose other shards follow it, or its one tensor; by what it is, not what it is called."""
+    if files[0].suffix in SAFETENSORS and not is_pickle(files[0]):
+        return list(checkpoints.load(*files).values())
+    contents = [read_pickle(file) for file in files]
+    if isinstance(contents[0], Tensor):
+        return contents[0]
+    return [checkpoints.recognize({key: value for content in contents for key, value in content.items()}, files[0])]
 
 
 def describe(file: Path, part: Part) -> str:
@@ -138,9 +182,7 @@ def convert(sources: list[Path], destination: Path, dtype: torch.dtype | None = 
     """
     if destination.suffix not in SAFETENSORS:
         raise CheckpointError(f"{destination}: expected a name that ends in .safetensors, which Load ASUKA lists")
-    parts, report = read([file for source in sources for file in weight_files(source)])
-    if not parts:
-        raise CheckpointError(f"{sources[0]}: holds no network, only embeddings; give the alignment's file with it")
+    parts, report = read(sources, destination)
     networks = {name: part.build() for name, part in parts.items()}  # checks every name and shape
     destination.parent.mkdir(parents=True, exist_ok=True)
     origins = "; ".join(f"{name}: {Path(part.file).name} ({part.format_name})" for name, part in parts.items())

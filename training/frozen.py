@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from asuka_modules.checkpoints import CheckpointError
+from asuka_modules.weight_file import CheckpointError
 
 from .base.checkpoint import ASUKA, UNET, VAE, load_base
 from .convert import PICKLES, read_pickle

@@ -10,6 +10,7 @@ import torch
 from comfy_server import ROOT, Server, ServerError
 from diffusers import AsymmetricAutoencoderKL
 from graphs import ellipse, photo, put_image, read
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
@@ -130,4 +131,68 @@ def test_truncated_and_unknown_files_are_named(server, folder, decoder_file):
     }.items():
         with pytest.raises(ServerError, match=f"{name}.*{message}"):
             server.run(load(name))
+    server.run(load(GOOD))
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+
+
+CHANGES = {
+    "truncated": lambda path: os.truncate(path, 100),
+    "emptied": lambda path: os.truncate(path, 0),
+    "overwritten": overwrite,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_file_that_changes_during_a_run_changes_nothing(server, folder, change):
+    """A mapped file would kill the server with its next use, here of the decoder after sampling."""
+    put_image(server, "small.png", photo(64, 64), ellipse(64, 64))
+    expected = read(server, server.run(long_run(GOOD)), "11")
+    path = folder / f"{change}.safetensors"
+    path.write_bytes((folder / GOOD).read_bytes())
+    logged = len(server.log.read_text())
+    prompt = server.queue(long_run(path.name))
+    for _ in server.poll(120):
+        if f"/{STEPS} [" in server.log.read_text()[logged:]:
+            break
+    CHANGES[change](path)
+    assert not server.get(f"/history/{prompt}")
+    assert np.array_equal(read(server, server.wait(prompt), "11"), expected)
+    with pytest.raises(
+        ServerError, match=rf"{change}\.safetensors: not a readable safetensors file .* download it again"
+    ):
+        server.run(load(path.name))
+    server.run(load(GOOD))
+
+
+STEPS = 12
+
+
+def long_run(file: str) -> dict:
+    """The shipped graph with all networks of one file, and so many steps that there is time to change it."""
+    graph = load(file)
+    for node in graph.values():
+        if node["class_type"] == "ASUKA_Load":
+            node["inputs"]["file"] = file
+    graph["8"]["inputs"]["steps"] = STEPS
+    return graph
+
+
+def test_impossible_description_and_nan_are_named(server, folder):
+    with safe_open(folder / GOOD, "pt") as file:
+        good = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    put_image(server, "small.png", photo(64, 64), ellipse(64, 64))
+    described = json.loads(good["asuka"])
+    described["parts"]["mae"]["depth"] = 10**9
+    save_file(tensors, folder / "deep.safetensors", {"asuka": json.dumps(described)})
+    with pytest.raises(ServerError, match=r"deep\.safetensors: its description says depth is for 1000000000 of blocks"):
+        server.run(load("deep.safetensors"))
+    tensors["decoder.decoder.conv_in.bias"][0] = float("nan")
+    save_file(tensors, folder / "nan.safetensors", good)
+    with pytest.raises(ServerError, match=r"nan\.safetensors: decoder\.decoder\.conv_in\.bias of \d+ tensors hold NaN"):
+        server.run(load("nan.safetensors"))
     server.run(load(GOOD))

@@ -1,6 +1,8 @@
 """Weight files describe themselves, round-trip, and say what is wrong with them."""
 
 import json
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from asuka_modules import checkpoints
 from asuka_modules.alignment import VARIANTS, Alignment
-from asuka_modules.checkpoints import CheckpointError
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
+from asuka_modules.spl import SPLConfig, SPLGenerator
+from asuka_modules.weight_file import CheckpointError, WeightFile
 
 MAE_CONFIG = MAEConfig(64, 8, 32, 2, 4, 16, 2, 2, prior_depth=1, partial_patches=True)
 DECODER_CONFIG = DecoderConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1, concat_mask=True)
@@ -108,12 +111,12 @@ def test_pickle_is_refused_unread(tmp_path, zipped):
         ("{", "its description is damaged"),
         ('{"format": 1}', "its description is damaged"),
         ('{"format": 1, "parts": {"mae": 5}}', "its description is damaged"),
-        ('{"format": 1, "parts": {"mae": {"depth": "many"}}}', "cannot build a mae from"),
-        ('{"format": 1, "parts": {"mae": {"num_heads": 7}}}', "cannot build a mae from .*7 heads do not divide"),
-        ('{"format": 1, "parts": {"mae": {"num_heads": 0}}}', "cannot build a mae from"),
-        ('{"format": 1, "parts": {"mae": {"num_heads": "8"}}}', "cannot build a mae from"),
-        ('{"format": 1, "parts": {"alignment": {"head_dim": 0}}}', "cannot build a alignment from"),
         ('{"format": 1, "parts": {"shell": {}}}', "unknown part 'shell'; expected mae, alignment"),
+        ('{"format": 1, "parts": {}}', "its description names no networks"),
+        ('{"format": 1e999, "parts": {}}', "its description is damaged"),
+        ('{"format": ' + "9" * 5000 + ', "parts": {}}', "its description is damaged"),
+        ("[" * 200_000 + "]" * 200_000, "its description is damaged"),
+        ('{"format": 1, "parts": ' + '{"mae":' * 200_000 + "0" + "}" * 200_001, "its description is damaged"),
     ],
 )
 def test_damaged_description_is_named(tmp_path, description, message):
@@ -131,6 +134,154 @@ def rewrite(path: Path, change) -> None:
     tensors, described = load_file(path), json.loads(metadata["asuka"])
     change(tensors, described)
     save_file(tensors, path, {"asuka": json.dumps(described)})
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("mae", {"depth": 10**9}, r"its description says depth is for 1000000000 of blocks\.\*, but it holds 2"),
+        ("mae", {"depth": 10**5}, r"its description says depth is for 100000 of blocks\.\*, but it holds 2"),
+        ("mae", {"decoder_depth": 10**30}, r"says decoder_depth is for 10+ of decoder_blocks\.\*, but it holds 2"),
+        ("mae", {"depth": "many"}, "MAEConfig says depth is 'many', expected an integer of 0 or more; download"),
+        ("mae", {"depth": True}, "MAEConfig says depth is True, expected an integer"),
+        ("mae", {"depth": 2.0}, "MAEConfig says depth is 2.0, expected an integer"),
+        ("mae", {"depth": None}, "MAEConfig says depth is None, expected an integer"),
+        ("mae", {"num_heads": -4}, "MAEConfig says num_heads is -4, expected an integer of 0 or more"),
+        ("mae", {"num_heads": "4"}, "MAEConfig says num_heads is '4', expected an integer"),
+        ("mae", {"num_heads": 0}, "cannot build a mae from"),
+        ("mae", {"num_heads": 7}, "cannot build a mae from .*7 heads do not divide"),
+        ("mae", {"prior_depth": "6"}, "MAEConfig says prior_depth is '6', expected an integer"),
+        ("mae", {"prior_depth": -1}, "MAEConfig says prior_depth is -1, expected an integer of 0 or more"),
+        ("mae", {"mlp_ratio": float("nan")}, "MAEConfig says mlp_ratio is nan, expected a number"),
+        ("mae", {"mlp_ratio": 1e300}, "cannot build a mae from"),
+        ("mae", {"mlp_ratio": "4"}, "MAEConfig says mlp_ratio is '4', expected a number"),
+        ("mae", {"class_token": "no"}, "MAEConfig says class_token is 'no', expected true or false"),
+        ("mae", {"patch_size": 0}, "integer"),
+        ("mae", {"image_size": 65}, "image_size is 65, expected a multiple of patch_size, 8"),
+        ("mae", {"image_size": 8 * 10**9}, "cannot build a mae from|pos_embed is"),
+        ("mae", {"embed_dim": 10**12}, "cannot build a mae from|is .* not"),
+        ("alignment", {"depth": 10**9}, r"depth is for 1000000000 of blocks\.\*, but it holds 4"),
+        ("alignment", {"head_dim": 0}, "integer"),
+        ("alignment", {"head_dim": 48}, "context_dim is 64, expected a multiple of head_dim, 48"),
+        ("alignment", {"num_queries": 10**15}, "cannot build a alignment from|queries is"),
+        ("decoder", {"ch_mult": [1] * 10**5}, r"ch_mult is for 100000 of decoder\.up\.\*, but it holds 2"),
+        ("decoder", {"ch_mult": []}, r"ch_mult is for 0 of decoder\.up\.\*, but it holds 2"),
+        ("decoder", {"ch_mult": [1, -2]}, "DecoderConfig says ch_mult is -2, expected an integer of 0 or more"),
+        ("decoder", {"ch_mult": 2}, "DecoderConfig says ch_mult is 2, expected"),
+        ("decoder", {"num_res_blocks": 10**9}, "num_res_blocks is for 1000000000 of"),
+        ("decoder", {"norm_groups": -32}, "DecoderConfig says norm_groups is -32, expected an integer"),
+        ("decoder", {"mask_reduction": "mean"}, "mask_reduction is 'mean', expected 'nearest' or 'area'"),
+        ("spl", {"dense_blocks": 10**9}, r"dense_blocks is for 1000000000 of rdbs\.\*, but it holds 2"),
+        ("spl", {"dense_layers": 10**9}, r"dense_layers is for 1000000000 of rdbs\.0\.layers\.\*, but it holds 2"),
+        ("spl", {"middle_blocks": 10**9}, r"middle_blocks is for 1000000000 of middle\.\*, but it holds 1"),
+    ],
+)  # fmt: skip
+def test_description_is_checked_against_the_tensors(bundle, tmp_path, part, values, message):
+    """Before anything is built: a network of 10^9 blocks would never be done, and could not be cancelled."""
+    checkpoints.save(tmp_path / "spl.safetensors", {"spl": SPLGenerator(SPLConfig(8, 16, 2, 2, 4, 1, 1))})
+    path = tmp_path / "spl.safetensors" if part == "spl" else bundle
+    rewrite(path, lambda tensors, described: described["parts"][part].update(values))
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match=message) as error:
+        [found.build() for found in checkpoints.load(path).values()]
+    assert time.monotonic() - start < 30
+    assert str(path) in str(error.value)
+    assert len(str(error.value)) < 1000
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_value_that_is_not_finite_is_named_with_its_tensor(bundle, value, dtype):
+    def change(tensors, described):
+        tensors.update({key: tensor.to(dtype) for key, tensor in tensors.items()})
+        tensors["decoder.decoder.conv_in.bias"][-1] = value
+
+    rewrite(bundle, change)
+    with pytest.raises(
+        CheckpointError,
+        match=r"bundle\.safetensors: decoder\.decoder\.conv_in\.bias of \d+ tensors hold NaN or infinity; download",
+    ):
+        checkpoints.load(bundle)
+
+
+def test_nan_in_fp8_is_named_and_large_values_pass(bundle):
+    def change(tensors, described):
+        tensors["mae.norm.bias"] = torch.full((32,), 448.0).to(torch.float8_e4m3fn)
+        tensors["mae.norm.weight"] = torch.full((32,), 65504.0).half()
+        tensors["mae.decoder_norm.bias"] = torch.full((16,), 3e38)
+
+    rewrite(bundle, change)
+    checkpoints.load(bundle)["mae"].build()
+    rewrite(bundle, lambda tensors, described: tensors["mae.norm.bias"].view(torch.uint8).fill_(0x7F))
+    with pytest.raises(CheckpointError, match=r"mae\.norm\.bias of"):
+        checkpoints.load(bundle)
+
+
+def test_what_is_not_used_of_a_file_may_hold_anything(tmp_path):
+    tensors = {key: value for key, value in HarmonizingDecoder(DECODER_CONFIG).state_dict().items()}
+    save_file(tensors | {"loss.logvar": torch.tensor(float("nan"))}, tmp_path / "published.safetensors")
+    assert checkpoints.load(tmp_path / "published.safetensors")["decoder"].ignored_keys == ("loss.logvar",)
+
+
+def test_file_that_is_changed_later_changes_nothing(bundle):
+    """A mapped file that is truncated kills whoever touches what was there."""
+    networks = {name: part.build() for name, part in checkpoints.load(bundle).items()}
+    before = {key: value.clone() for key, value in networks["decoder"].state_dict().items()}
+    bundle.write_bytes(bytes(bundle.stat().st_size))
+    os.truncate(bundle, 10)
+    assert all(torch.equal(value, before[key]) for key, value in networks["decoder"].state_dict().items())
+
+
+def test_file_that_changes_while_it_is_read_is_named(bundle):
+    content = bundle.read_bytes()
+    file = WeightFile(bundle)
+    bundle.write_bytes(content + b"more")
+    with pytest.raises(CheckpointError, match=r"bundle\.safetensors: .*run again"):
+        file.read(file.outline)
+    bundle.write_bytes(content)
+    file = WeightFile(bundle)
+    os.truncate(bundle, len(content) // 2)
+    with pytest.raises(CheckpointError, match=r"bundle\.safetensors: not read .*run again later"):
+        file.read(file.outline)
+
+
+@pytest.mark.parametrize("part", ["mae", "alignment", "decoder"])
+def test_own_file_without_its_description_is_recognised(bundle, tmp_path, part):
+    tensors = {key: value for key, value in load_file(bundle).items() if key.startswith(part)}
+    save_file(tensors, tmp_path / "bare.safetensors", {"format": "pt"})
+    with pytest.raises(
+        CheckpointError, match=r"bare\.safetensors: looks like ASUKA's own file, but without its description"
+    ):
+        checkpoints.load(tmp_path / "bare.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty; download it again"),
+        (b"\n<!DOCTYPE html>", "a web page, .*; download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS's pointer to the weights; run git lfs pull"),
+        (b"PK\x03\x04 photos.jpg", "a zip archive; unpack it and take the weights in it"),
+        (b"GGUF\x03", "a GGUF file"),
+        (b"\xff" * 100, "download it again"),
+    ],
+)  # fmt: skip
+def test_other_kind_of_file_is_named(tmp_path, content, message):
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"x\.safetensors: not a readable safetensors file \(.*{message}"):
+        checkpoints.load(tmp_path / "x.safetensors")
+
+
+def test_file_of_very_many_tensors_is_refused_at_once(tmp_path):
+    """Names like those of blocks would otherwise be counted for hours."""
+    tensors = {f"blocks.{i}.x": torch.zeros(0) for i in range(25_000)}
+    keys = ("patch_embed.proj.weight", "decoder_embed.weight", "mask_token")
+    save_file(tensors | {key: torch.zeros(1) for key in keys}, tmp_path / "many.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"many\.safetensors: contains 25003 tensors, more than any network of ours"
+    ):
+        checkpoints.load(tmp_path / "many.safetensors")
 
 
 def test_wrong_tensors_are_named(bundle):

@@ -17,9 +17,9 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from asuka_modules import checkpoints, layouts
 from asuka_modules.alignment import AlignmentConfig
-from asuka_modules.checkpoints import CheckpointError
 from asuka_modules.decoder import BASE, FLUX, LARGE, LARGE2, DecoderConfig
 from asuka_modules.mae import MAE, VIT_B, VIT_L, MAEConfig
+from asuka_modules.weight_file import CheckpointError
 
 SIZES = {"1x": ((128, 256, 512, 512), 2), "1.5x": ((192, 384, 768, 768), 3), "2x": ((256, 512, 1024, 1024), 5)}
 

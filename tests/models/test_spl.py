@@ -7,7 +7,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from asuka_modules import checkpoints
-from asuka_modules.checkpoints import CheckpointError
 from asuka_modules.spl import (
     SPADE,
     HoleNorm,
@@ -16,6 +15,7 @@ from asuka_modules.spl import (
     SPLGenerator,
     normalize_region,
 )
+from asuka_modules.weight_file import CheckpointError
 from training.convert import convert
 
 TINY = SPLConfig(ch=8, feature_dim=5, dense_blocks=2, dense_layers=2, growth=4, recon_blocks=1, middle_blocks=2)

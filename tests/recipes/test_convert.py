@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import re
 import subprocess
 import sys
 import types
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 
 from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
-from asuka_modules.checkpoints import CheckpointError
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
+from asuka_modules.weight_file import CheckpointError
 from training.convert import convert
 
 MAE_CONFIG = MAEConfig(embed_dim=768, depth=1, num_heads=12, decoder_depth=1, partial_patches=True)
@@ -184,7 +185,7 @@ def test_pickle_that_runs_code_is_refused_and_does_not_run(kind, tmp_path):
     assert not proof.exists()
     assert not (tmp_path / "out.safetensors").exists()
     file.rename(file.with_suffix(".safetensors"))  # renamed, it is no better
-    with pytest.raises(CheckpointError, match="looks like a PyTorch pickle"):
+    with pytest.raises(CheckpointError, match="refused: it asks to run"):
         convert([file.with_suffix(".safetensors")], tmp_path / "out.safetensors")
     assert not proof.exists()
 
@@ -195,14 +196,19 @@ def test_whole_module_is_refused(tmp_path):
         convert([tmp_path / "module.pt"], tmp_path / "out.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>Sign in</html>", "half"])
-def test_damaged_file_is_named(release, tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty; download it again"),
+        (b"<html>Sign in</html>", "a web page, .*; download it again"),
+        ("half", "damaged; download it again"),
+    ],
+)
+def test_damaged_file_is_named(release, tmp_path, content, message):
     folder, _ = release
     file = folder / "mae_300.pth"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content == "half" else content)
-    with pytest.raises(
-        CheckpointError, match=r"mae_300\.pth: not readable as PyTorch weights; damaged, or another kind"
-    ):
+    with pytest.raises(CheckpointError, match=rf"mae_300\.pth: not readable as PyTorch weights; {message}"):
         convert([folder], tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -231,6 +237,95 @@ def test_incomplete_network_is_named_and_nothing_written(release, tmp_path):
     with pytest.raises(CheckpointError, match=r"asuka_decoder\.ckpt: .* missing: decoder\.mid\.attn_1\.q\.bias \(1\)"):
         convert([folder], tmp_path / "out.safetensors")
     assert (tmp_path / "out.safetensors").read_text() == "before"
+
+
+def test_pickle_under_another_name_is_converted_as_its_message_says(release, tmp_path):
+    folder, networks = release
+    file = folder / "mae.safetensors"
+    (folder / "mae_300.pth").rename(file)
+    with pytest.raises(CheckpointError) as error:
+        checkpoints.load(file)
+    source, destination = re.search(r"python convert\.py (\S+) (\S+)$", str(error.value)).groups()
+    convert([folder / source], folder / destination)
+    assert_same(checkpoints.load(folder / destination)["mae"].build().state_dict(), networks["mae"].state_dict())
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0480])
+def test_safetensors_file_that_begins_like_a_pickle_is_none(tmp_path, length):
+    """By its first bytes, which are the length of its header."""
+    file = tmp_path / "x.safetensors"
+    padding = length - len(
+        b'{"__metadata__":{"x":""},"lora_up.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    )
+    save_file({"lora_up.weight": torch.zeros(1)}, file, {"x": " " * padding})
+    assert file.read_bytes()[:2] == length.to_bytes(2, "little")
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: not recognized; it contains 1 tensors such as lora_up"):
+        convert([file], tmp_path / "out.safetensors")
+
+
+def test_other_files_of_a_folder_are_named_and_left_out(release, tmp_path):
+    folder, networks = release
+    torch.save([1, 2], folder / "schedule.pt")
+    torch.save({"state": {}, "param_groups": []}, folder / "optimizer.bin")
+    torch.save({"lora_up.weight": torch.zeros(1)}, folder / "lora.pth")
+    torch.save(argparse.ArgumentParser, folder / "training_args.bin")
+    (folder / "words.bin").write_bytes(bytes(range(256)))
+    save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(1)}, folder / "flux.safetensors")
+    (folder / "index.json").write_text("{}")
+    report = convert([folder], tmp_path / "out.safetensors")
+    assert checkpoints.load(tmp_path / "out.safetensors").keys() == networks.keys()
+    left_out = dict(line.split(": left out, ", 1) for line in report if ": left out, " in line)
+    assert left_out.keys() == {
+        "schedule.pt", "optimizer.bin", "lora.pth", "training_args.bin", "words.bin", "flux.safetensors"
+    }  # fmt: skip
+    assert left_out["schedule.pt"] == "holds a list, not weights by name"
+    assert left_out["training_args.bin"].startswith("refused: it asks to run argparse.ArgumentParser")
+    assert left_out["words.bin"] == "not readable as PyTorch weights, but another kind of file"
+    assert left_out["flux.safetensors"].startswith("looks like FLUX's transformer")
+    for name in networks:
+        next(folder.glob({"mae": "mae*", "decoder": "*decoder*"}.get(name, "asuka_align*"))).unlink()
+    with pytest.raises(
+        CheckpointError, match=r"ckpt: holds no network, flux\.safetensors: left out, looks like FLUX's"
+    ):
+        convert([folder], tmp_path / "nothing.safetensors")
+
+
+def test_file_with_nan_or_infinity_is_refused(tmp_path):
+    state = random_network(MAE(MAE_CONFIG)).state_dict()
+    state["decoder_embed.bias"][3] = float("inf")
+    torch.save({"model": state}, tmp_path / "mae.pth")
+    with pytest.raises(CheckpointError, match=r"mae\.pth: decoder_embed\.bias of \d+ tensors hold NaN or infinity"):
+        convert([tmp_path / "mae.pth"], tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_shards_are_joined(tmp_path, safe):
+    """Whether the folder or one of them is given."""
+    network = random_network(MAE(MAE_CONFIG))
+    state = list(network.state_dict().items())
+    folder, name = tmp_path / "sharded", "model-{:05d}-of-00003." + ("safetensors" if safe else "bin")
+    folder.mkdir()
+    for i in range(3):
+        (save_file if safe else torch.save)(dict(state[i::3]), folder / name.format(i + 1))
+    for source in (folder, folder / name.format(2)):
+        convert([source], tmp_path / "joined.safetensors")
+        assert_same(checkpoints.load(tmp_path / "joined.safetensors")["mae"].build().state_dict(), network.state_dict())
+    if safe:
+        message = r"model-00002-of-00003\.safetensors: shard 2 of 3, .* python convert\.py FOLDER model\.safetensors"
+        with pytest.raises(CheckpointError, match=message):
+            checkpoints.load(folder / name.format(2))
+    (folder / name.format(3)).unlink()
+    with pytest.raises(CheckpointError, match=r"3 shards belong together, but model-00003-of-00003.* is missing; down"):
+        convert([folder], tmp_path / "joined.safetensors")
+
+
+def test_result_in_the_folder_is_no_source_of_the_next_conversion(release):
+    folder, networks = release
+    for _ in range(2):
+        convert([folder], folder / "out.safetensors")
+    assert checkpoints.load(folder / "out.safetensors").keys() == networks.keys()
+    with pytest.raises(CheckpointError, match=r"out\.safetensors: is to be read and written; give another name"):
+        convert([folder / "out.safetensors"], folder / "out.safetensors")
 
 
 def test_two_files_for_one_part_are_refused(release, tmp_path):
