@@ -176,14 +176,17 @@ class ConditionedDecoder(nn.Module):
 
         `mask` (B, 1, H, W) is binary, 1 = hole.
         """
-        masked_image = fill_hole(image, mask, 0.0)
-        condition = torch.cat([masked_image, mask], dim=1) if self.config.concat_mask else masked_image
-        known = self.encoder(condition)
+        known = self.encoder(self.condition(image, mask))
         h = self.mid(self.conv_in(latent))
         for up_block in reversed(self.up):
             h = up_block(self.merge(h, known.pop(), mask))
         h = self.merge(h, known.pop(), mask)
         return self.conv_out(F.silu(self.norm_out(h)))
+
+    def condition(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the condition encoder's input (B, 3 or 4, H, W) for an `image` (B, 3, H, W) and its `mask` (B, 1, H, W)."""
+        masked_image = fill_hole(image, mask, 0.0)
+        return torch.cat([masked_image, mask], dim=1) if self.config.concat_mask else masked_image
 
     def merge(self, h: Tensor, known: Tensor, mask: Tensor) -> Tensor:
         """Return h * m + c * (1 - m): the trunk's features `h` in the hole, the condition's `known` elsewhere.

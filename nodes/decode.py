@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..asuka_modules.local_decode import decode_hole, make_plan
 from ..asuka_modules.seams import close_seam, grow
 from . import sockets
 from .checks import checked
@@ -93,7 +94,8 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
 def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close: bool) -> Tensor:
     """Decode `latent` (B, C, h, w) image by image to (B, 3, H, W) in [0, 1] on the intermediate device.
 
-    `image` is (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W) binary. With `close` the seam is closed. If memory runs out,
+    `image` is (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W) binary. With `close` the seam is closed; known
+    pixels are then replaced anyway, so that only the hole is decoded where that is faster. If memory runs out,
     decoding falls back to smaller and smaller tiles.
     """
     mm = comfy.model_management
@@ -107,11 +109,17 @@ def decode(decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close:
     for i in range(len(latent)):
         known, hole = image[i : i + 1], mask[i : i + 1].to(decoder.device)
         unseen = grow(hole, HOLE_DILATION_PX) if close else hole
+        plan = make_plan(known.cpu(), hole.cpu(), unseen.cpu(), decoder.config) if close else None
         inputs = [x.to(decoder.device, dtype) for x in (latent[i : i + 1], known, unseen)]
         while True:
             mm.throw_exception_if_processing_interrupted()
             try:
-                result = decode_tiled(decoder, tile, *inputs) if tile else decoder.load(memory)(*inputs)
+                if tile:
+                    result = decode_tiled(decoder, tile, *inputs)
+                elif plan:
+                    result = decode_hole(decoder.load(int(memory * plan.share)), *inputs, plan)
+                else:
+                    result = decoder.load(memory)(*inputs)
                 break
             except Exception as error:  # what counts as out of memory differs between devices
                 mm.raise_non_oom(error)
