@@ -185,6 +185,21 @@ def test_seam_is_closed_where_known_pixels_are_kept(extension):
     assert holes == [60 * 60] * 2 + [72 * 72] * 2 + [60 * 60] * 4
 
 
+def test_only_the_hole_is_decoded(extension):
+    """The network never sees the whole image; known pixels are unchanged, and a batch is its images."""
+    decoder = miniature(extension, "decoder")
+    decoder.patcher.model.register_forward_pre_hook(lambda *_: pytest.fail("decoded as a whole"))
+    node = sys.modules["asuka_extension.nodes.decode"].ASUKA_HarmonizingVAEDecode
+    torch.manual_seed(0)
+    latent, image, mask = torch.randn(2, 4, 32, 32), torch.rand(2, 256, 256, 3), torch.zeros(1, 256, 256)
+    mask[:, 90:150, 80:130] = 1
+    together = node.execute(decoder, {"samples": latent}, image, mask, True).args[0]
+    alone = node.execute(decoder, {"samples": latent[1:]}, image[1:], mask, True).args[0]
+    assert torch.equal(together[1:], alone)
+    assert torch.equal(together[:, mask[0] == 0], image[:, mask[0] == 0])
+    assert not torch.equal(together, image)
+
+
 def test_conditioning(extension):
     """Positive and negative are as long as the prior, or at strength 0 the base as it is; strength mixes in the base, whose
     options travel along."""
