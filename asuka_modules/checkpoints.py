@@ -94,7 +94,7 @@ def load(path: str | os.PathLike, *shards: Path) -> dict[str, Part]:
         configs = metadata.read_description(file)
         tensors = file.read([key for key in file.outline if key.split(".")[0] in configs])
         return {
-            name: Part(name, config, metadata.part(tensors, name), str(path), f"the {name} of an ASUKA file")
+            name: Part(name, config, dict(metadata.part(tensors, name)), str(path), f"the {name} of an ASUKA file")
             for name, config in configs.items()
         }
     if (shard := shard_of(path)) and not shards:

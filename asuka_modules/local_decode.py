@@ -119,8 +119,8 @@ def make_plan(image: Tensor, hole: Tensor, mask: Tensor, config: DecoderConfig) 
         return None
     known = fill_hole(image.float(), mask, 0.0)
     weights = [
-        statistics_weights(describe(known, factor), *at)
-        for factor, *at in zip(factors, windows, tiles, sizes, strict=True)
+        statistics_weights(describe(known, factor), window, tile, size)
+        for factor, window, tile, size in zip(factors, windows, tiles, sizes, strict=True)
     ]
     return Plan(holes, windows, tiles, weights, share)
 

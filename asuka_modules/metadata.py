@@ -5,6 +5,7 @@ import math
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from torch import nn
 
@@ -84,7 +85,7 @@ def read_config(cls: type, values: Mapping) -> Config:
     return cls(**{name: read_value(cls, name, hints[name], value) for name, value in values.items()})
 
 
-def read_value(cls: type, name: str, hint: object, value: object) -> object:
+def read_value(cls: type, name: str, hint: Any, value: Any) -> Any:
     """Return a JSON value as a field of type `hint`. Raises ValueError for another type, negative numbers, NaN and infinity."""
     if hint is float and type(value) in (int, float) and math.isfinite(value) and value >= 0:
         return float(value)

@@ -53,7 +53,7 @@ class WeightFile:
 
     def read(self, keys: Collection[str]) -> dict[str, Tensor]:
         """Load some of the tensors. Raises CheckpointError for NaN and infinity, and if the file has changed."""
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for shard in self.shards:
             try:
                 with opened(shard) as file:

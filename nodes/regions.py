@@ -6,11 +6,12 @@ from scipy import ndimage
 
 def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
     """Return the rows and columns of a mask (H, W) bool with a margin around it, inside the image; both are empty if the mask is."""
-    box = []
-    for axis, size in ((1, mask.shape[0]), (0, mask.shape[1])):
+
+    def span(axis: int, size: int) -> slice:
         there = np.flatnonzero(mask.any(axis=axis))
-        box.append(slice(max(there[0] - margin, 0), min(there[-1] + 1 + margin, size)) if len(there) else slice(0, 0))
-    return tuple(box)
+        return slice(max(there[0] - margin, 0), min(there[-1] + 1 + margin, size)) if len(there) else slice(0, 0)
+
+    return span(1, mask.shape[0]), span(0, mask.shape[1])
 
 
 def drop_small(mask: np.ndarray, pixels: float) -> np.ndarray:

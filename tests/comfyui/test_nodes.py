@@ -193,8 +193,8 @@ def test_only_the_hole_is_decoded(extension):
     torch.manual_seed(0)
     latent, image, mask = torch.randn(2, 4, 32, 32), torch.rand(2, 256, 256, 3), torch.zeros(1, 256, 256)
     mask[:, 90:150, 80:130] = 1
-    together = node.execute(decoder, {"samples": latent}, image, mask, True).args[0]
-    alone = node.execute(decoder, {"samples": latent[1:]}, image[1:], mask, True).args[0]
+    together = node.execute(decoder, {"samples": latent}, image, mask, True, True, True).args[0]
+    alone = node.execute(decoder, {"samples": latent[1:]}, image[1:], mask, True, True, True).args[0]
     assert torch.equal(together[1:], alone)
     assert torch.equal(together[:, mask[0] == 0], image[:, mask[0] == 0])
     assert not torch.equal(together, image)
