@@ -85,7 +85,7 @@ def remember(dataset: Photos) -> None:
     """Reads what a worker keeps in memory from the second epoch on (`data.cache`): photos and objects' shapes."""
     for i in range(len(dataset.source)):
         dataset.photo(i)
-    for _ in dataset.extend.mixture.objects.shapes:
+    for _ in dataset.transform.mixture.objects.shapes:
         pass
 
 
