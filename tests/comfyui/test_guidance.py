@@ -310,6 +310,6 @@ def test_what_does_not_fit_is_told(models, vae, images, latent):
         sample(guided, latent[..., :4])
     two = images | {"prior_image": images["prior_image"].repeat(2, 1, 1, 1)}
     with pytest.raises(
-        ValueError, match="the sampled latents are 3 of 8x8 cells, MAE Prior Guidance was made for 2 of"
+        ValueError, match="the sampled latents are 3 of 8x8, MAE Prior Guidance was made for 2 of"
     ):
         sample(guide(model, vae, two), latent.repeat(3, 1, 1, 1))

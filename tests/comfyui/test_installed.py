@@ -91,7 +91,7 @@ def test_missing_weights_tell_file_address_and_folder(installed, loader, file):
     with pytest.raises(ServerError) as error:
         installed.run(loader)
     message = str(error.value)
-    assert (file or "there are no weights") in message
+    assert (file or "contains no weights") in message
     assert "https://github.com/asuka-inpaint/ComfyUI-ASUKA/blob/main/docs/weights.md" in message
     for folder in ("models/asuka", "elsewhere"):
         assert str(installed.base / folder) in message
