@@ -309,7 +309,5 @@ def test_what_does_not_fit_is_told(models, vae, images, latent):
     with pytest.raises(ValueError, match="the sampled latents are 1 of 4x8, MAE Prior Guidance was made for 1 of 8x8"):
         sample(guided, latent[..., :4])
     two = images | {"prior_image": images["prior_image"].repeat(2, 1, 1, 1)}
-    with pytest.raises(
-        ValueError, match="the sampled latents are 3 of 8x8, MAE Prior Guidance was made for 2 of"
-    ):
+    with pytest.raises(ValueError, match="the sampled latents are 3 of 8x8, MAE Prior Guidance was made for 2 of"):
         sample(guide(model, vae, two), latent.repeat(3, 1, 1, 1))
