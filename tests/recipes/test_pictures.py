@@ -39,8 +39,13 @@ def test_every_row_stands_below_its_name(tmp_path):
 @pytest.mark.parametrize("validated", [False, True])
 def test_sheets_tell_which_images_they_show(validated, photos, masks, tmp_path, monkeypatch):
     """The only photo for validation is red all over."""
-    sheets = []
-    monkeypatch.setattr(mae, "save_rows", lambda path, title, rows: sheets.append((title, rows)))
+    sheets, save_rows = [], mae.save_rows
+
+    def watched(path, title, rows):
+        sheets.append((title, rows))
+        save_rows(path, title, rows)
+
+    monkeypatch.setattr(mae, "save_rows", watched)
     (tmp_path / "red").mkdir()
     Image.new("RGB", (80, 80), (255, 0, 0)).save(tmp_path / "red" / "red.png")
     size = TINY_MAE.image_size
