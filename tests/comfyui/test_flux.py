@@ -227,9 +227,7 @@ def test_pooled_vector_is_the_mean_over_tokens(server, flux, models):
 
 
 def test_no_empty_prompt_is_named(server, flux):
-    message = (
-        r"strength is 0\.5, but .*asuka-flux-fill\.safetensors stores no empty prompt to mix with; connect the empty prompt"
-    )
+    message = r"strength is 0\.5, but .*asuka-flux-fill\.safetensors stores no empty prompt to mix with; connect the empty prompt"
     with pytest.raises(ServerError, match=message):
         run(server, flux)
 
