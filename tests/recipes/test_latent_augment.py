@@ -99,7 +99,7 @@ def test_killed_run_goes_on_with_more_processes(recipe, tmp_path):
     finished = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("twins-*.tar")}
     assert 1 <= len(finished) < 4
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *command]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command]
     result = subprocess.run(launch, check=True, capture_output=True, text=True, cwd=ROOT, timeout=600, env=environment)
     assert f"4 photos, {len(finished)} twins there already; all take up to 0.000" in result.stdout
     for path, (changed, content) in finished.items():

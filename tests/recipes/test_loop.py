@@ -389,7 +389,15 @@ def test_two_processes_give_the_weights_log_and_card_of_one(tmp_path):
         script = tmp_path / f"{processes}.py"
         paths = {"root": str(ROOT), "tests": str(Path(__file__).parent), "out": str(out)}
         script.write_text(SCRIPT.format(**paths, processes=processes))
-        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), str(script)]
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            str(processes),
+            str(script),
+        ]
         subprocess.run(launch, check=True, capture_output=True, cwd=ROOT, timeout=600, env=environment)
     states = [read_state(tmp_path / n / "step-0000006.pt")["trained"] for n in "12"]
     for key, value in states[0].items():
