@@ -113,11 +113,13 @@ def measure_recipes(photos: list[str], masks: str) -> dict[str, dict[str, float]
             "latents.count=128",
         ]
         recipe = config.read(align.AlignRecipe, CONFIGS / "align.yaml", latents)
-        align.build_latents(recipe.latents, base.autoencoder, base.encode, torch.device("cpu"))
-        dataset = align.Encoded(recipe.latents, align.RandomNoise(recipe), 0)
+        device, crops = torch.device("cpu"), align.crops(recipe.latents)
+        latents = align.build_latents(recipe.latents, crops, base.autoencoder, base.encode, device)
+        priors = align.build_priors(recipe.latents, crops, latents, network.requires_grad_(False), device)
+        dataset = align.Encoded(crops, latents, priors, align.RandomNoise(recipe), 0)
         if recipe.run.precision == "bf16" and has_bf16(run_device()):
             base.unet.to(torch.bfloat16)
-        objective = align.AlignObjective(Alignment(recipe.model), network.requires_grad_(False), base, recipe)
+        objective = align.AlignObjective(Alignment(recipe.model), base, recipe)
         results["align"] = images_per_second(recipe.run, objective, dataset)
 
     recipe = config.read(
@@ -169,10 +171,9 @@ def measure_full_size(batch: dict[str, int]) -> dict[str, dict[str, float]]:
     base = LatentDiffusion(sd15_unet(), sd15_vae(), torch.zeros(1, 77, 768)).requires_grad_(False)
     base.unet.to(torch.bfloat16)
     recipe = config.read(align.AlignRecipe, "training/configs/sd15/align.yaml")
-    objective = align.AlignObjective(Alignment(AlignmentConfig()), network.requires_grad_(False), base, recipe)
+    objective = align.AlignObjective(Alignment(AlignmentConfig()), base, recipe)
     samples = {
-        "image": torch.rand(n, 3, 512, 512),
-        "mask": (torch.rand(n, 1, 16, 16) > 0.7).float().repeat_interleave(32, 2).repeat_interleave(32, 3),
+        "prior": torch.randn(n, 256, 512),
         "latent_mask": torch.ones(n, 1, 64, 64),
         "latent": torch.randn(n, 4, 64, 64),
         "masked_latent": torch.randn(n, 4, 64, 64),

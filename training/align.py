@@ -22,12 +22,11 @@ from torch import Tensor
 
 from asuka_modules import checkpoints
 from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
-from asuka_modules.mae import MAE
 
 from .config import ConfigError
 from .data import preview_batch
 from .frozen import load_frozen
-from .latents import Encoded, LatentsConfig, build_latents, crops, encoding_forecast
+from .latents import Encoded, LatentsConfig, build_latents, build_priors, crops, encoding_forecast
 from .loop import Objective, RunConfig, fit
 from .pictures import save_rows, sheet_title
 from .precision import has_bf16, run_device
@@ -70,10 +69,9 @@ class AlignRecipe:
 
 
 class AlignBatch(TypedDict):
-    """What AlignObjective is given. The latent size is h = S / 8; latents are multiplied by the VAE's scaling factor."""
+    """What AlignObjective is given, of images S pixels square. The latent size is h = S / 8; latents are multiplied by the VAE's scaling factor."""
 
-    image: Tensor  # (B, 3, S, S) float32 in [0, 1]
-    mask: Tensor  # (B, 1, S, S) float32, 1 in the hole: the pixel mask
+    prior: Tensor  # (B, N, C) float32 of the MAE
     latent: Tensor  # (B, 4, h, h) float32, of the image
     masked_latent: Tensor  # (B, 4, h, h) float32, of the image that is gray in the hole
     latent_mask: Tensor  # (B, 1, h, h) float32, 1 in every latent pixel that the hole touches
@@ -86,9 +84,9 @@ class AlignBatch(TypedDict):
 class AlignObjective(Objective):
     """SD's noise-prediction loss; the gradient reaches the alignment module through the context alone."""
 
-    def __init__(self, alignment: Alignment, mae: MAE, base: LatentDiffusion, recipe: AlignRecipe):
+    def __init__(self, alignment: Alignment, base: LatentDiffusion, recipe: AlignRecipe):
         super().__init__()
-        self.trained, self.mae, self.base, self.recipe = alignment, mae, base, recipe
+        self.trained, self.base, self.recipe = alignment, base, recipe
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The noise-prediction loss of latent diffusion under the aligned prior (ASUKA, sec. 3.2):
@@ -100,7 +98,7 @@ class AlignObjective(Objective):
         alpha_cumprod = self.base.alphas_cumprod[batch["timestep"]]
         noisy = add_noise(batch["latent"], batch["noise"], alpha_cumprod)
         predicted = self.base.predict_noise(
-            noisy, batch["timestep"], batch["latent_mask"], batch["masked_latent"], self.context(batch)
+            noisy, batch["timestep"], batch["latent_mask"], batch["masked_latent"], self.trained(batch["prior"])
         )
         loss = noise_loss(
             predicted,
@@ -116,13 +114,6 @@ class AlignObjective(Objective):
             "substituted": reconstructed.float(),
         }
         return loss.mean(), {key: value.detach() for key, value in values.items()}
-
-    def context(self, batch: dict[str, Tensor]) -> Tensor:
-        """The predicted prior, or for the images so marked the reconstructed one, aligned."""
-        with torch.no_grad():
-            mask = batch["mask"] * ~batch["reconstructed"][:, None, None, None]
-            prior = self.mae.prior(batch["image"], mask)
-        return self.trained(prior)
 
 
 class RandomNoise:
@@ -172,22 +163,24 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
     alignment = start_from(recipe.init, recipe.model)
     if alignment.config.empty_tokens:
         alignment.empty_context.copy_(base.empty_context)
-    for config in latents:  # what is missing is told now, not after hours of encoding
-        crops(config)
+    photos = [crops(config) for config in latents]  # what is missing is told now, not after hours of encoding
     device = run_device()
-    for config in latents:
-        build_latents(config, base.to(device).autoencoder, base.encode, device)
+    base.to(device), mae.to(device)
+    caches = []
+    for config, source in zip(latents, photos, strict=True):
+        encoded = build_latents(config, source, base.autoencoder, base.encode, device)
+        caches.append((source, encoded, build_priors(config, source, encoded, mae, device)))
     if recipe.run.dry_run and PartialState().is_main_process:
         count = sum(config.count for config in (recipe.latents, recipe.validation) if config)
-        sys.stdout.write(encoding_forecast(recipe.latents, count, base.encode, device) + "\n")
+        sys.stdout.write(encoding_forecast(recipe.latents, photos[0], count, base.encode, mae, device) + "\n")
     if recipe.run.precision == "bf16" and has_bf16(device):
         base.unet.bfloat16()  # frozen, so there is nothing to lose in its weights
     if recipe.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
-    objective = AlignObjective(alignment, mae, base, recipe)
-    dataset = Encoded(latents[0], RandomNoise(recipe), recipe.run.seed)
-    preview = Encoded(latents[-1], RandomNoise(recipe, substitute=False), recipe.run.seed)
-    examples = preview_batch(preview, 8)
+    objective = AlignObjective(alignment, base, recipe)
+    dataset = Encoded(*caches[0], RandomNoise(recipe), recipe.run.seed)
+    preview = Encoded(*caches[-1], RandomNoise(recipe, substitute=False), recipe.run.seed)
+    examples = preview_batch(preview, 8) | preview_batch(preview.crop, 8)
 
     def sample(trained: Alignment, path: Path) -> None:
         batch = {key: value.to(device) for key, value in examples.items()}
@@ -196,7 +189,7 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
         rows = {"hole in grey": image * (1 - mask) + mask / 2, "MAE": F.interpolate(expected, image.shape[-2:])}
         contexts = {
             "empty prompt": base.empty_context.expand(len(image), -1, -1),
-            "MAE prior": objective.context(batch),
+            "MAE prior": trained(batch["prior"]),
         }
         for name, context in contexts.items():
             latent = base.sample(batch["noise"], batch["latent_mask"], batch["masked_latent"], context)

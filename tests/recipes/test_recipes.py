@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderTiny
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import TINY_MAE, run_config
 
 from asuka_modules import checkpoints
 from asuka_modules.alignment import AlignmentConfig
 from asuka_modules.decoder import DecoderConfig
 from asuka_modules.mae import MAE
-from training import align, config, decoder, latent_augment
+from training import align, config, decoder, latent_augment, latents
 from training.base import words
 from training.base.__main__ import BaseRecipe
 from training.base.__main__ import train as train_base
@@ -25,7 +25,7 @@ from training.base.checkpoint import load_base
 from training.base.unet import UNetStage
 from training.cache import Cached
 from training.data import DataConfig, Photos, Twins, to_float
-from training.latents import LatentsConfig, build_latents
+from training.latents import Encoded, LatentsConfig, build_latents, build_priors, crops
 from training.loop import fit
 from training.masks import MaskConfig
 
@@ -53,7 +53,7 @@ def test_base(photos, masks, tmp_path):
             torch.testing.assert_close(saved.state_dict()[key], value.cpu(), rtol=2**-4, atol=2**-9)
     assert len(list(tmp_path.rglob("samples/*.png"))) == 4
     build_latents(
-        recipe.latents, saved_autoencoder, lambda image: image, torch.device("cpu")
+        recipe.latents, crops(recipe.latents), saved_autoencoder, lambda image: image, torch.device("cpu")
     )  # the alignment's are these
 
 
@@ -107,8 +107,7 @@ def test_align(photos, masks, base, tmp_path):
     original = align.fit
 
     def fit(run, objective, dataset, **others):
-        for name, frozen in (("unet", objective.base), ("mae", objective.mae)):
-            kept[name] = (frozen, {k: v.clone() for k, v in frozen.state_dict().items()})
+        kept["base"] = (objective.base, {k: v.clone() for k, v in objective.base.state_dict().items()})
         return original(run, objective, dataset, **others)
 
     align.fit = fit
@@ -195,6 +194,64 @@ def test_loss_with_predicted_priors_is_the_mean_of_those_there_are(photos, masks
     assert both["loss_predicted"] == second["loss"]
 
 
+def test_alignment_reads_nothing_but_caches(photos, masks, tmp_path):
+    """Once both are there, the photos may go."""
+    torch.manual_seed(0)
+    mae, folder = MAE(TINY_MAE).requires_grad_(False).eval(), shutil.copytree(photos, tmp_path / "photos")
+    mae.init_weights()
+    data, holes = DataConfig(folders=(str(folder),), size=64), MaskConfig(objects=str(masks), size=64)
+    config, device = LatentsConfig(str(tmp_path / "latents"), 3, data, holes, 2, 0), torch.device("cpu")
+    seen = crops(config)
+    latents = build_latents(config, seen, torch.nn.Linear(2, 2), lambda image: image[:, :, ::8, ::8], device)
+    priors = build_priors(config, seen, latents, mae, device)
+    samples = [to_float(torch.utils.data.default_collate([seen[i]])) for i in range(3)]
+    shutil.rmtree(folder)
+
+    def transform(sample, rng, index) -> None:
+        sample["reconstructed"] = torch.tensor(index >= 3)
+
+    encoded = Encoded(seen, latents, priors, transform, 0)
+    for i in range(6):
+        image, mask = samples[i % 3]["image"], samples[i % 3]["mask"]
+        expected = mae.prior(image, mask if i < 3 else torch.zeros_like(mask))[0]
+        torch.testing.assert_close(encoded[i]["prior"], expected, rtol=0.05, atol=0.05 * float(expected.std()))
+        assert torch.equal(encoded[i]["latent_mask"], torch.nn.functional.max_pool2d(mask, 8)[0])
+
+
+def test_latents_of_other_masks_have_no_priors(photos, masks, tmp_path):
+    data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(masks), size=64)
+    encoded, device = LatentsConfig(str(tmp_path / "latents"), 2, data, holes, 2, 0), torch.device("cpu")
+    build_latents(encoded, crops(encoded), torch.nn.Linear(2, 2), lambda image: image[:, :, ::8, ::8], device)
+    path = tmp_path / "latents/0000000.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {"mask": 1 - tensors["mask"]}, path)
+    with pytest.raises(config.ConfigError, match="latents is of other masks than are drawn now; remove it"):
+        build_priors(encoded, crops(encoded), Cached(encoded.out, 2), MAE(TINY_MAE), device)
+
+
+def test_alignment_looks_through_its_folders_once(photos, masks, base, tmp_path, monkeypatch):
+    opened = []
+    for kind in (latents.Photos, latents.Mixture):
+
+        def counting(*arguments, kind=kind):
+            opened.append(kind)
+            return kind(*arguments)
+
+        monkeypatch.setattr(latents, kind.__name__, counting)
+    monkeypatch.setattr(align, "fit", lambda *_, **__: None)
+    checkpoints.save(tmp_path / "mae.safetensors", {"mae": MAE(TINY_MAE)})
+    data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(masks), size=64)
+    recipe = align.AlignRecipe(
+        base=str(base),
+        mae=str(tmp_path / "mae.safetensors"),
+        latents=LatentsConfig(str(tmp_path / "latents"), 4, data, holes, 2, 0),
+        run=run_config(tmp_path / "align"),
+        model=AlignmentConfig(prior_dim=24, depth=1, mlp_ratio=0.25),
+    )
+    align.train(recipe)
+    assert sorted(kind.__name__ for kind in opened) == ["Mixture", "Photos"]
+
+
 def test_more_latents_are_added_to_those_that_are_there(photos, masks, tmp_path):
     data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(masks), size=64)
     computed = []
@@ -206,7 +263,7 @@ def test_more_latents_are_added_to_those_that_are_there(photos, masks, tmp_path)
     autoencoder = torch.nn.Linear(2, 2)
     for count in (3, 5, 5, 2):
         latents = LatentsConfig(str(tmp_path / "latents"), count, data, holes, 1, 0)
-        assert len(build_latents(latents, autoencoder, code, torch.device("cpu"))) == count
+        assert len(build_latents(latents, crops(latents), autoencoder, code, torch.device("cpu"))) == count
     assert sum(computed) == 2 * (3 + 5)  # photos and masked photos; nothing a third time
     with pytest.raises(FileNotFoundError, match=r"0000512.safetensors is missing; several machines need a disk"):
         Cached(latents.out, 513)
@@ -229,7 +286,7 @@ def test_latents_of_another_autoencoder_or_other_photos_are_refused(photos, mask
     latents, autoencoder = LatentsConfig(str(tmp_path / "latents"), 2, data, holes, 1, 0), torch.nn.Linear(2, 2)
 
     def build() -> None:
-        build_latents(latents, autoencoder, lambda image: image[:, :, ::8, ::8], torch.device("cpu"))
+        build_latents(latents, crops(latents), autoencoder, lambda image: image[:, :, ::8, ::8], torch.device("cpu"))
 
     build()
     (folder / "new.jpg").write_bytes((folder / "coffee.jpg").read_bytes())

@@ -17,7 +17,7 @@ from accelerate import PartialState
 from diffusers import AutoencoderTiny
 
 from ..config import ConfigError
-from ..latents import LatentsConfig, build_latents
+from ..latents import LatentsConfig, build_latents, crops
 from ..precision import run_device
 from .autoencoder import AutoencoderStage, encode, train_autoencoder
 from .checkpoint import save_base
@@ -47,7 +47,7 @@ def train(recipe: BaseRecipe) -> tuple[AutoencoderTiny, ConditionedUNet]:
     device = run_device()
     autoencoder.half().float()  # as the checkpoint will hold it, so that the alignment may use the same latents
     autoencoder.to(device).eval()
-    latents = build_latents(recipe.latents, autoencoder, partial(encode, autoencoder), device)
+    latents = build_latents(recipe.latents, crops(recipe.latents), autoencoder, partial(encode, autoencoder), device)
     for unet_stage in recipe.unet:
         unet = train_unet(unet_stage, latents, autoencoder, unet)
         if PartialState().is_main_process:  # each stage's model is usable, just not yet as good

@@ -145,8 +145,9 @@ def to_float(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.float().div_(255) if value.dtype == torch.uint8 else value for key, value in batch.items()}
 
 
-def preview_batch(dataset: Dataset, count: int) -> dict[str, Tensor]:
+def preview_batch(dataset: Dataset | Callable[[int], dict[str, Tensor]], count: int) -> dict[str, Tensor]:
     """A fixed batch of samples to look at, unpacked, from indices far beyond any run's: with a dataset of training photos these
     are photos that training sees, cut in another way, and with encoded ones the very crops that it sees.
     """
-    return to_float(torch.utils.data.default_collate([dataset[2**40 + i] for i in range(count)]))
+    sample = dataset if callable(dataset) else dataset.__getitem__
+    return to_float(torch.utils.data.default_collate([sample(2**40 + i) for i in range(count)]))
