@@ -62,7 +62,9 @@ def test_sample_does_not_depend_on_what_was_drawn_before(photos):
 
 def test_tone_raises_a_view_to_one_power(photos):
     config = DataConfig(folders=(str(photos),), size=32)
-    plain, toned = Photos(config, 0), Photos(replace(config, tone=0.7), 0)
+    plain, toned = (
+        Photos(replace(config, tone=tone), 0) for tone in (1e-9, 0.7)
+    )  # without any, photos are read smaller
     powers = []
     for i in range(8):
         a, b = (to_float(dataset[i])["image"].flatten().sort().values for dataset in (plain, toned))
@@ -593,3 +595,28 @@ def test_check_reports_what_it_found(photos, tmp_path):
         "1 have a short side below 400 pixels and would be enlarged",  # chelsea, 300
         "left out: 2 .tif, 1 no suffix",
     ]
+
+
+def large(path: Path, height: int, width: int) -> np.ndarray:
+    """A JPEG of waves, and its pixels as they are read in full."""
+    y, x = np.mgrid[:height, :width]
+    waves = [127 + 100 * np.sin(x / a) * np.cos(y / b) for a, b in ((40, 70), (90, 50), (60, 60))]
+    Image.fromarray(np.stack(waves, 2).astype(np.uint8)).save(path, quality=95)
+    return decode_photo(path.read_bytes())
+
+
+@pytest.mark.parametrize("side, by", [(1100, 8), (700, 4), (400, 2), (255, 1), (128, 1)])
+def test_large_jpegs_are_read_as_small_as_their_crops_allow(tmp_path, side, by):
+    """Crops are 64 pixels and at least half of the photo; nothing is enlarged that is not without."""
+    full = large(tmp_path / "photo.jpg", side, side + 37)
+    config = DataConfig(folders=(str(tmp_path),), size=64, scale=(0.5, 1.0))
+    photo = Photos(config, 0).photo(0)
+    assert photo.shape[:2] == (-(-side // by), -(-(side + 37) // by))
+    if by == 1:
+        assert np.array_equal(photo, full)
+    else:
+        h, w = side // by, (side + 37) // by
+        expected = cv2.resize(full[: h * by, : w * by], (w, h), interpolation=cv2.INTER_AREA)
+        assert np.abs(photo[:h, :w].astype(float) - expected).mean() < 1.5
+    for changes in ({"native": True}, {"tone": 0.5}):
+        assert np.array_equal(Photos(replace(config, **changes), 0).photo(0), full)

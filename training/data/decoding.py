@@ -12,6 +12,7 @@ from ..config import ConfigError
 from ..mask_file import MAX_PIXELS, TOO_LARGE
 
 OPENCV = (4, 13)  # older ones decode half a JPEG, with grey for the rest, and do not turn a WebP
+REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 PADDING = 64  # zero bytes at the end of a WebP, from which on they are no part of its code
 
 
@@ -37,9 +38,12 @@ def read_bytes(path: Path) -> bytes:
         return b""
 
 
-def decode_photo(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB; None where it is no readable image, a damaged one, or one of more than MAX_PIXELS."""
-    return decode(data, flags)[0]
+def decode_photo(data: bytes, flags: int = cv2.IMREAD_COLOR, enough: int | None = None) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB; None where it is no readable image, a damaged one, or one of more than MAX_PIXELS.
+
+    A JPEG that would still have `enough` pixels on its short side is read at a half, a quarter or an eighth of its size.
+    """
+    return decode(data, flags, enough)[0]
 
 
 def problem(data: bytes) -> str | None:
@@ -47,15 +51,17 @@ def problem(data: bytes) -> str | None:
     return decode(data, cv2.IMREAD_COLOR)[1]
 
 
-def decode(data: bytes, flags: int) -> tuple[np.ndarray, None] | tuple[None, str]:
+def decode(data: bytes, flags: int, enough: int | None = None) -> tuple[np.ndarray, None] | tuple[None, str]:
     """The pixels, or what keeps them from being read."""
     if not data:
         return None, "empty, or not readable"
-    kind, pixels = header(data)
-    if pixels > MAX_PIXELS:
+    kind, (width, height) = header(data)
+    if width * height > MAX_PIXELS:
         return None, TOO_LARGE
     if kind == "WEBP" and data.endswith(bytes(PADDING)):
         return None, "damaged: its end is missing"
+    if enough and kind == "JPEG":
+        flags = next((flag for by, flag in REDUCED.items() if min(width, height) // by >= enough), flags)
     image = None
     with suppress(cv2.error):  # a header that promises too many pixels
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -66,15 +72,15 @@ def decode(data: bytes, flags: int) -> tuple[np.ndarray, None] | tuple[None, str
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), None
 
 
-def header(data: bytes) -> tuple[str | None, int]:
-    """Pillow's name of the format, and how many pixels there are; of what Pillow does not know, (None, 0)."""
+def header(data: bytes) -> tuple[str | None, tuple[int, int]]:
+    """Pillow's name of the format, width and height; of what Pillow does not know, None and none."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return image.format, image.width * image.height
+            return image.format, image.size
     except Image.DecompressionBombError:
-        return None, MAX_PIXELS + 1
+        return None, (MAX_PIXELS + 1, 1)
     except Exception:  # Pillow raises errors of a dozen kinds for damaged files; what they are, decoding tells
-        return None, 0
+        return None, (0, 0)
 
 
 def lost_rows(image: np.ndarray) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import ceil
 
 import cv2
 import numpy as np
@@ -39,6 +40,12 @@ class DataConfig:
 
     def __post_init__(self):
         selects(self.held_out, self.split)
+
+    @property
+    def enough(self) -> int | None:
+        """Pixels on the short side of a photo from which on more would not show; None where every pixel counts."""
+        every = self.native or self.tone or self.augmented  # a twin is as large as its photo
+        return None if every else ceil(self.size / self.scale[0])
 
     def of(self, validation: tuple[str, ...]) -> "DataConfig":
         """The same crops of photos for validation: those that `held_out` keeps, where it keeps any. Without a folder, of
@@ -123,7 +130,7 @@ class Photos(Dataset):
 
     def read(self, i: int) -> np.ndarray | None:
         data = self.source.data(i)
-        photo = decode_photo(data)
+        photo = decode_photo(data, enough=self.config.enough)
         if photo is None or self.twins is None:
             return photo
         twin = decode_photo(self.twins.of(data) or b"")
