@@ -9,8 +9,11 @@ Each side runs its own recipes in its own process, by the other checkout's confi
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 RECIPES = ("mae", "unet", "decoder")
 WARM_UP, ROUNDS = 2, 9
@@ -65,10 +68,11 @@ else:
 class Side:
     """The process of one checkout, which takes a step when told to."""
 
-    def __init__(self, checkout: Path, arguments: list[str]):
+    def __init__(self, checkout: Path, arguments: list[str], errors: IO[str]):
         command = [sys.executable, "-c", WORKER, *arguments]
+        self.errors = errors  # a file, for a pipe that nobody reads would fill up
         self.process = subprocess.Popen(
-            command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
         self.computed = self.told()
 
@@ -76,7 +80,8 @@ class Side:
         """Seconds that the process has computed so far. Raises RuntimeError where it has ended."""
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"a side of the comparison ended:\n{self.process.stderr.read()}")
+            self.errors.seek(0)
+            raise RuntimeError(f"a side of the comparison ended:\n{self.errors.read()}")
         return float(line)
 
     def step(self) -> tuple[float, float]:
@@ -93,14 +98,12 @@ def compare(against: Path, photos: list[str], masks: str, settings: dict) -> dic
     configs, results = against.resolve() / "training/configs/miniature", {}
     places = str(configs), str([str(Path(folder).resolve()) for folder in photos]), str(Path(masks).resolve())
     for recipe in RECIPES:
-        sides = []
-        try:
+        sides: list[Side] = []
+        with tempfile.TemporaryFile("w+") as errors, ExitStack() as stack:
             for checkout, chosen in ((against, {}), (Path(__file__).parents[1], settings)):
-                sides.append(Side(checkout, [recipe, *map(repr, (*places, chosen))]))
+                sides.append(Side(checkout, [recipe, *map(repr, (*places, chosen))], errors))
+                stack.callback(sides[-1].process.kill)
             rounds = [[side.step() for side in sides] for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
-        finally:
-            for side in sides:
-                side.process.kill()
         by_clock, by_computing = ([before[i] / after[i] for before, after in rounds] for i in range(2))
         results[recipe] = {
             "seconds before": statistics.median(before[0] for before, _ in rounds),
