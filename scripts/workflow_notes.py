@@ -1,5 +1,7 @@
 """The texts of the notes in the shipped workflows."""
 
+INSTALL = "If you cloned the repository, `python scripts/install_miniature.py` copies the demo model's files there."
+
 REMOVE_OBJECT = """## Remove an object
 
 Paint over an object to remove it, without a prompt. It is replaced by what the rest of the image suggests.

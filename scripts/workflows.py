@@ -381,6 +381,8 @@ BLUEPRINTS = [asuka_inpaint, inpaint_without_training]
 def read_me(g: Graph, text: str, sample: str, *models: dict) -> None:
     rows = [f"| {link(m)} | {m['directory']} |" for m in models]
     files = "\n".join(["| file | goes to models/ |", "| --- | --- |", *rows])
+    if any(m["url"].startswith(DEMO) for m in models):
+        files += "\n\n" + notes.INSTALL
     where = f"Try *{sample}* from custom_nodes/asuka-inpaint/workflows/samples."
     g.note(text.format(files=files, sample=where))
 

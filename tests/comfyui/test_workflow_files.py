@@ -1,8 +1,11 @@
 """Every shipped workflow, as the browser opens it, against what a real server says of its nodes."""
 
+import importlib.util
 import json
+import re
 from itertools import combinations
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import tomllib
@@ -13,7 +16,7 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSIONS = {"comfy-core": "0.30.0", PROJECT["name"]: PROJECT["version"]}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
-DOWNLOADABLE = ("https://huggingface.co/", "https://civitai.com/")  # ComfyUI offers a button for these alone
+HOSTS = {"huggingface.co", "civitai.com", "civitai.red"}  # the page has a Download button for these
 TITLE_HEIGHT = 30  # above a node's position
 
 
@@ -116,7 +119,7 @@ def test_every_node_says_which_pack_it_needs(graph):
 
 
 def test_every_model_says_where_it_comes_from(graph, object_info):
-    """A model has the name its widget shows. Where ComfyUI offers a download, it must be of just that file."""
+    """A model has the name its widget shows."""
     for node in executed(graph):
         files = {value for value in node["widgets_values"] if str(value).endswith((".safetensors", ".ckpt"))}
         models = node["properties"].get("models", [])
@@ -125,8 +128,38 @@ def test_every_model_says_where_it_comes_from(graph, object_info):
             assert model["directory"] in {"asuka", "checkpoints", "diffusion_models", "text_encoders", "vae"}
             assert model["url"].startswith("https://")
             assert ("hash" in model) == ("hash_type" in model)
-            if model["url"].startswith(DOWNLOADABLE):
+
+
+@pytest.fixture(scope="module")
+def allowed() -> tuple[list[str], list[str]]:
+    """How an address must begin, and a file's name end, for a Download button: the lists of the installed page itself."""
+    assets = Path(importlib.util.find_spec("comfyui_frontend_package").origin).parent / "static" / "assets"
+    code = next(text for text in map(Path.read_text, sorted(assets.glob("*.js"))) if "`https://civitai.red/`" in text)
+    lists = [re.findall("`([^`]+)`", found) for found in re.findall(r"=\[((?:`[^`]+`,?)+)\]", code)]
+    return tuple(
+        next(found for found in lists if known in found) for known in ("https://huggingface.co/", ".safetensors")
+    )
+
+
+def test_page_offers_a_download_of_just_that_file(graph, allowed):
+    """Where it does not, the workflow's note says what to do."""
+    addresses, suffixes = allowed
+    assert {urlsplit(address).hostname for address in addresses} - {"localhost"} == HOSTS
+    text = notes(graph)
+    for node in executed(graph):
+        for model in node["properties"].get("models", []):
+            button = model["url"].startswith(tuple(addresses)) and model["name"].endswith(tuple(suffixes))
+            assert button == (urlsplit(model["url"]).hostname in HOSTS), model
+            if button:
                 assert model["url"].endswith("/" + model["name"])
+                assert "/resolve/" in model["url"]
+            else:
+                remedy = "scripts/install_miniature.py" if "miniature" in model["name"] else r"\.md|convert\.py"
+                assert re.search(remedy, text), model
+
+
+def notes(graph: dict) -> str:
+    return " ".join(node["widgets_values"][0] for node in graph["nodes"] if node["type"] == "MarkdownNote")
 
 
 def test_nodes_do_not_overlap(graph):
@@ -137,11 +170,11 @@ def test_nodes_do_not_overlap(graph):
 
 
 def test_a_note_tells_what_to_download(graph):
-    notes = " ".join(node["widgets_values"][0] for node in graph["nodes"] if node["type"] == "MarkdownNote")
+    text = notes(graph)
     for node in executed(graph):
         for model in node["properties"].get("models", []):
-            assert model["name"] in notes
-            assert model["directory"] in notes
+            assert model["name"] in text
+            assert model["directory"] in text
 
 
 def test_samples_that_workflows_open_are_shipped(path):
