@@ -9,6 +9,7 @@ from .decode import ASUKA_HarmonizingVAEDecode
 from .diffedit_decode import ASUKA_DiffEditDecode
 from .diffedit_mask import ASUKA_DiffEditMask
 from .guidance import ASUKA_MAEPriorGuidance
+from .inpaint_conditioning import ASUKA_InpaintConditioning
 from .load import ASUKA_Load, register_model_folder
 from .prepare import ASUKA_InpaintPrepare
 from .prior import ASUKA_MAEPriorEncode
@@ -32,6 +33,7 @@ class ASUKAExtension(ComfyExtension):
             ASUKA_MAEPriorEncode,
             ASUKA_AlignConditioning,
             ASUKA_MAEPriorGuidance,
+            ASUKA_InpaintConditioning,
             ASUKA_HarmonizingVAEDecode,
             ASUKA_InpaintStitch,
             ASUKA_DiffEditMask,

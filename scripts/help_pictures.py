@@ -25,6 +25,7 @@ PANELS = {  # node -> what goes in, what comes out: an image or a mask of the gr
     "ASUKA_MAEPriorEncode": (("4", 0), ("5", 1)),
     "ASUKA_AlignConditioning": (("plain decode", 0), ("9", 0)),
     "ASUKA_MAEPriorGuidance": (("plain decode", 0), ("guided decode", 0)),
+    "ASUKA_InpaintConditioning": (("4", 0), ("one encode decode", 0)),
     "ASUKA_HarmonizingVAEDecode": (("stock decode", 0), ("9", 0)),
     "ASUKA_InpaintStitch": (("9", 0), ("10", 0)),
     "ASUKA_InpaintSPL": (("4", 0), ("spl", 0)),
@@ -83,6 +84,19 @@ def graph() -> dict:
         ),
         "guided decode": node(
             "ASUKA_HarmonizingVAEDecode", **prompt["9"]["inputs"] | {"samples": ["guided latent", 0]}
+        ),
+        "one encode": node(
+            "ASUKA_InpaintConditioning",
+            **{"positive": ["6", 0], "negative": ["6", 1], "vae": vae, "image": ["4", 0], "mask": ["4", 2]},
+            noise_mask=False,
+        ),
+        "one encode latent": node(
+            "KSampler",
+            **prompt["8"]["inputs"]
+            | {"positive": ["one encode", 0], "negative": ["one encode", 1], "latent_image": ["one encode", 2]},
+        ),
+        "one encode decode": node(
+            "ASUKA_HarmonizingVAEDecode", **prompt["9"]["inputs"] | {"samples": ["one encode latent", 0]}
         ),
         "stock decode": node("VAEDecode", samples=["8", 0], vae=vae),
         "spl weights": node("ASUKA_Load", file="asuka-miniature-spl.safetensors"),

@@ -158,7 +158,7 @@ def fuzz(node, rng: np.random.Generator, given: dict, spoil: bool) -> None:
             assert torch.isfinite(output).all()
 
 
-NODES = ["Load", "MAEPriorGuidance", "InpaintPrepare", "InpaintStitch", "MAEPriorEncode", "AlignConditioning", "HarmonizingVAEDecode", "CleanMask", "DiffEditMask", "DDIMInvert", "DiffEditDecode", "InpaintSPL", "RePaint"]  # fmt: skip
+NODES = ["Load", "InpaintConditioning", "MAEPriorGuidance", "InpaintPrepare", "InpaintStitch", "MAEPriorEncode", "AlignConditioning", "HarmonizingVAEDecode", "CleanMask", "DiffEditMask", "DDIMInvert", "DiffEditDecode", "InpaintSPL", "RePaint"]  # fmt: skip
 
 
 def every_node(extension) -> dict[str, type]:
