@@ -79,24 +79,20 @@ FAULTS = """
 import resource, sys, torch
 from training.cpu import fast_steps
 fast_steps(torch.device(sys.argv[1]))
-network = torch.nn.Sequential(*(torch.nn.Linear(64, 64) for _ in range(8)))
-for step in range(10):
-    if step == 5:
+for step in range(40):
+    if step == 20:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    network(torch.ones(2**15, 64)).sum().backward()
+    torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_memory_of_a_step_serves_the_next():
-    """Page faults in five steps, whose activations take 8 MiB each. A GPU's allocator is its own.
-
-    Now and then the allocator asks the system for one activation more, so the least of three runs counts.
-    """
+def test_freed_memory_serves_the_next_tensor():
+    """Page faults of twenty tensors of 64 MiB, after twenty before them. A GPU's allocator is its own."""
 
     def faults(device: str) -> int:
         command = [sys.executable, "-c", FAULTS, device]
-        return min(int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout) for _ in range(3))
+        return int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
 
-    assert 2 * faults("cpu") < faults("cuda")
+    assert faults("cpu") < 500 < faults("cuda")
