@@ -122,10 +122,18 @@ def check_prior(name: str, prior: Tensor) -> Tensor:
     return prior
 
 
+def check_vae(name: str, vae: Any) -> Any:
+    """Return a VAE, of ComfyUI or of another pack. Raises ValueError for anything else."""
+    if not callable(getattr(vae, "encode", None)):
+        raise ValueError(f"{name} is {describe(vae)}, expected VAE; {REMEDY}")
+    return vae
+
+
 SHAPES: dict[str, Callable] = {
     "IMAGE": check_image,
     "MASK": check_mask,
     "LATENT": check_latent,
     "CONDITIONING": check_conditioning,
     "ASUKA_PRIOR": check_prior,
+    "VAE": check_vae,
 }

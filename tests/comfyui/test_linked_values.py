@@ -171,6 +171,15 @@ def test_every_node_checks_what_it_is_given(extension):
         assert hasattr(node.execute, "__wrapped__"), f"{name}.execute is not @checked"
 
 
+@pytest.mark.parametrize("name", ["InpaintConditioning", "MAEPriorGuidance"])
+def test_something_else_than_a_vae(extension, given, name):
+    node, rng = every_node(extension)[name], np.random.default_rng(0)
+    arguments = {socket.id: taken(socket, rng, given) for socket in node.define_schema().inputs}
+    for other in ({}, [], "model", torch.zeros(1)):
+        with pytest.raises(ValueError, match="vae is .* expected VAE"):
+            node.execute(**arguments | {"vae": other})
+
+
 @pytest.mark.parametrize("name", NODES)
 @torch.inference_mode()
 def test_fuzzed_calls(extension, given, weights, name):
