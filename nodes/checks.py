@@ -124,7 +124,7 @@ def check_prior(name: str, prior: Tensor) -> Tensor:
 
 def check_vae(name: str, vae: Any) -> Any:
     """Return a VAE, of ComfyUI or of another pack. Raises ValueError for anything else."""
-    if not callable(getattr(vae, "encode", None)):
+    if not (hasattr(vae, "encode") and hasattr(vae, "decode")):  # text has the one alone
         raise ValueError(f"{name} is {describe(vae)}, expected VAE; {REMEDY}")
     return vae
 

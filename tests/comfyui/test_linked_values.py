@@ -176,7 +176,7 @@ def test_something_else_than_a_vae(extension, given, name):
     node, rng = every_node(extension)[name], np.random.default_rng(0)
     arguments = {socket.id: taken(socket, rng, given) for socket in node.define_schema().inputs}
     for other in ({}, [], "model", torch.zeros(1)):
-        with pytest.raises(ValueError, match="vae is .* expected VAE"):
+        with pytest.raises(ValueError, match=r"vae is .*, expected VAE"):
             node.execute(**arguments | {"vae": other})
 
 
