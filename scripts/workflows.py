@@ -79,7 +79,7 @@ def remove_object_without_training(g: Graph) -> None:
     read_me(g, notes.WITHOUT_TRAINING, "asuka_rocket.webp", SD15_INPAINTING, VIT_MAE)
     photo = g.node("LoadImage", 0, PAINTED, image="asuka_rocket.webp")
     checkpoint, mae = sd15_and_mae(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1])
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photo[0], mask=photo[1], separate_crops=True)
     sampled, _ = inpaint_guided(g, 1, checkpoint, mae, prepared)
     decoded = g.node("VAEDecode", 4, samples=sampled[0], vae=checkpoint[2])
     save(g, 5, prepared, decoded)
@@ -123,7 +123,7 @@ def folder_of_photos(g: Graph) -> None:
     photos = g.node("LoadImageDataSetFromFolder", 0, "Images of one size", folder="asuka_photos")
     mask = g.node("LoadImageMask", 0, "What to remove, in white", image="asuka_photos_mask.png", channel="red")
     checkpoint, asuka = miniature(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photos[0], mask=mask[0], resolution=256)
+    prepared = g.node("ASUKA_InpaintPrepare", 1, image=photos[0], mask=mask[0], resolution=256, separate_crops=True)
     decoded = inpaint(g, 1, checkpoint, asuka, prepared)
     save(g, 4, prepared, decoded, texture=TEXTURE)
 
@@ -343,7 +343,7 @@ def inpaint_without_training(object_info: dict) -> Blueprint:
         ["asuka", "inpaint", "object removal", "remove object", "erase", "guidance"],
     )
     checkpoint, mae = sd15_and_mae(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 0)
+    prepared = g.node("ASUKA_InpaintPrepare", 0, separate_crops=True)
     sampled, guided = inpaint_guided(g, 1, checkpoint, mae, prepared)
     decoded = g.node("VAEDecode", 4, samples=sampled[0], vae=checkpoint[2])
     stitched = g.node("ASUKA_InpaintStitch", 4, stitch=prepared[3], image=decoded[0])

@@ -1,10 +1,15 @@
 """Inpaint Prepare and Inpaint Stitch with a crop for every group of holes."""
 
+import json
 import sys
 
+import graphs
 import numpy as np
 import pytest
 import torch
+from comfy_server import ROOT
+from graphs import put_image, read
+from scipy import ndimage
 from test_prepare import mask_of, photo
 
 
@@ -124,3 +129,34 @@ def test_batches_of_photos_and_of_masks(nodes):
         assert torch.equal((result > 0.75).all(-1), mask.expand(2, -1, -1) > 0)
     with pytest.raises(ValueError, match="there are 3 crops but Inpaint Prepare made 5 for each image"):
         stitch.execute(put_back, torch.ones_like(crops[:3]))
+
+
+def test_a_sampled_hole_is_filled_as_if_it_were_the_only_one(server):
+    """The shipped graph on a real server: a batch of crops through the whole model, and back into one photo.
+
+    The noise of a batch begins with that of its first image, so the first crop has a run of its own to be compared with.
+    """
+    pixels, holes = graphs.photo(800, 533), lanterns()
+    holes[60:110, 690:735] = True  # the largest, and so the first
+    alone = np.zeros_like(holes)
+    alone[60:110, 690:735] = True
+    together, single = (run_removal(server, pixels, hole, True) for hole in (holes, alone))
+    for result, hole in ((together, holes), (single, alone)):
+        assert np.array_equal(result[~hole], pixels[~hole])
+    assert np.abs(together[alone].astype(int) - single[alone]).max() <= 1
+    labels, count = ndimage.label(holes)
+    assert count == 5
+    for i in range(1, count + 1):
+        assert not np.array_equal(together[labels == i], pixels[labels == i])
+    one_crop = run_removal(server, pixels, holes, False)
+    assert np.abs(one_crop[alone].astype(int) - single[alone]).mean() > 2
+
+
+def run_removal(server, pixels: np.ndarray, hole: np.ndarray, separate_crops: bool) -> np.ndarray:
+    graph = json.loads((ROOT / "workflows" / "api" / "remove_object.json").read_text())
+    nodes = {node["class_type"]: node["inputs"] for node in graph.values()}
+    nodes["LoadImage"]["image"] = put_image(server, "lanterns.png", pixels, hole)
+    nodes["ASUKA_InpaintPrepare"]["separate_crops"] = separate_crops
+    nodes["KSampler"]["steps"] = 3
+    saved = next(key for key, node in graph.items() if node["class_type"] == "SaveImage")
+    return read(server, server.run(graph), saved)
