@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from comfy_server import FOLDER, ROOT, Server
 from playwright.sync_api import Page, sync_playwright
+
+from scripts.comfy_server import FOLDER, ROOT, Server
 
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--no-first-run"]

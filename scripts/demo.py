@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import aiohttp
-from comfy_server import ROOT, Server, ServerError, make_base
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+
+from scripts.comfy_server import ROOT, Server, ServerError, make_base
 
 WORKFLOW = ROOT / "workflows" / "api" / "remove_object.json"
 PHOTO = "asuka_demo.png"  # its name in ComfyUI's input folder
@@ -75,7 +76,6 @@ def with_hole(image: Path, mask: Path | None) -> Image.Image:
         if photo.mode != "RGBA":
             raise ValueError(f"{image} has no alpha channel to tell what to remove; give --mask")
         return photo
-    sys.path.append(str(ROOT))
     from training.mask_file import read_mask  # slow to import, too
 
     hole = read_mask(mask)

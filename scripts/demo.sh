@@ -3,4 +3,4 @@
 set -euo pipefail
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2s/^# //p' "$0"; exit; fi
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" demo
-exec "$PYTHON" "$ROOT/scripts/demo.py" "$@"
+PYTHONPATH=$ROOT exec "$PYTHON" "$ROOT/scripts/demo.py" "$@"

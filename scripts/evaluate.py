@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from comfy_server import ROOT, Server, link, make_base
+
+from scripts.comfy_server import ROOT, Server, link, make_base
 
 ABLATIONS = ROOT / "runs" / "miniature" / "models"
 

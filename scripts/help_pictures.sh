@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh test
-exec "$PYTHON" scripts/help_pictures.py
+exec "$PYTHON" -m scripts.pictures.help_pages

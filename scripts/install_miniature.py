@@ -9,10 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from comfy_server import ROOT, WEIGHTS
-
-sys.path.append(str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # it is run as a file
 from asuka_modules.atomic import atomic_write
+from scripts.comfy_server import ROOT, WEIGHTS
 
 
 def main() -> None:

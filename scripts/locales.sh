@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh test
-exec "$PYTHON" scripts/node_texts.py
+exec "$PYTHON" -m scripts.node_texts

@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,3s/^# //p' "$0"; exit; fi
 source scripts/setup.sh test
-PYTHONPATH=. exec "$PYTHON" scripts/methods_picture.py
+exec "$PYTHON" -m scripts.pictures.methods

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comfy_server import ROOT, Server, make_base
+from scripts.comfy_server import ROOT, Server, make_base
 
 FILE = ROOT / "locales" / "en" / "nodeDefs.json"
 

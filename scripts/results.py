@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 
-from comfy_server import ROOT
+from scripts.comfy_server import ROOT
 
 RUNS = ROOT / "runs" / "miniature"
 COMMITTED = {  # what the ablations go on from
@@ -69,7 +69,7 @@ def main() -> None:
     settings = sets(settings + ([f"pairs.count={arguments.count}"] if arguments.count else []))
     tables = []
     for name in COMPARISONS:
-        run("scripts/evaluate.py", name, *settings)
+        run("-m", "scripts.evaluate", name, *settings)
         tables.append((RUNS / name / "results.md").read_text())
         for pair in COMPARISONS[name]:
             config = f"training/configs/miniature/{name}.yaml"

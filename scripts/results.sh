@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ $# = 0 ] || [ "$1" = --help ] || [ "$1" = -h ]; then sed -n '2,3s/^# //p' "$0"; exit; fi
 source scripts/setup.sh test
-exec "$PYTHON" scripts/results.py "$@"
+exec "$PYTHON" -m scripts.results "$@"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from comfy_server import WEIGHTS
+from scripts.comfy_server import WEIGHTS
 
 
 def with_miniature(prompt: dict) -> dict:

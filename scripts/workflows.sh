@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes workflows/ anew from scripts/workflows.py: bash scripts/workflows.sh
+# Writes workflows/ and subgraphs/ anew from their descriptions in scripts/workflows/: bash scripts/workflows.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh test
-exec "$PYTHON" scripts/workflows.py
+exec "$PYTHON" -m scripts.workflows

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from demo import with_hole
+from scripts.demo import with_hole
 
 
 def test_photo_is_turned_as_its_camera_was_held(tmp_path):

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from comfy_server import ROOT, WEIGHTS
+
+from scripts.comfy_server import ROOT, WEIGHTS
 
 FILES = [(folder, name) for folder, names in WEIGHTS.items() for name in names]
 

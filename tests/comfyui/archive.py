@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from comfy_server import ROOT
+from scripts.comfy_server import ROOT
 
 
 def list_files(*options: str) -> set[Path]:

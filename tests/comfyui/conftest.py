@@ -9,7 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from comfy_server import ROOT, Server, make_base
+
+from scripts.comfy_server import ROOT, Server, make_base
 
 
 @pytest.fixture(scope="session")

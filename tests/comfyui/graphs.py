@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from comfy_server import Server
 from PIL import Image
+
+from scripts.comfy_server import Server
 
 
 def put_image(server: Server, name: str, pixels: np.ndarray, hole: np.ndarray | None = None) -> str:

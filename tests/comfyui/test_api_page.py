@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfy_server import ROOT, Server
 from graphs import ellipse, photo
 from PIL import Image
 from skimage.morphology import dilation, disk
+
+from scripts.comfy_server import ROOT, Server
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
 JOIN, CURL, PYTHON = re.findall(r"```(?:python|bash)\n(.*?)```", PAGE, re.DOTALL)

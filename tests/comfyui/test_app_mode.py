@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import find_browser, load, open_page, paint_mask, place_models, run_app
-from comfy_server import ROOT, Server
 from graphs import photo, put_image
 from PIL import Image
 from playwright.sync_api import Page, Route
-from stand_ins import with_miniature
 from test_diffedit_workflows import checkpoint, find, without_text  # noqa: F401
 from test_flux import flux, models, with_base  # noqa: F401
+
+from scripts.browser import find_browser, load, open_page, paint_mask, place_models, run_app
+from scripts.comfy_server import ROOT, Server
+from scripts.stand_ins import with_miniature
 
 pytestmark = pytest.mark.newest
 SCREENSHOTS = ROOT / "output" / "screenshots"

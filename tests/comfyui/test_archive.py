@@ -5,8 +5,9 @@ import re
 import pytest
 import tomllib
 from archive import archived
-from comfy_server import ROOT
 from PIL import Image
+
+from scripts.comfy_server import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RAW = "https://raw.githubusercontent.com/asuka-inpaint/ComfyUI-ASUKA/main/"

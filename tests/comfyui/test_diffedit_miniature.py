@@ -5,10 +5,10 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from comfy_server import ROOT
 from safetensors.torch import load_file
 from torch import Tensor
 
+from scripts.comfy_server import ROOT
 from training.base.checkpoint import ASUKA, UNET
 from training.base.description import ConditioningEmbedder
 

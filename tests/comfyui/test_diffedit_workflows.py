@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from comfy_server import ROOT, Server, ServerError
 from diffusers import AutoencoderTiny
 from graphs import photo, put_image, read
 from PIL import Image
 
+from scripts.comfy_server import ROOT, Server, ServerError
 from training.base.checkpoint import save_base
 from training.base.unet import ConditionedUNet
 

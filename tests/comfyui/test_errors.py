@@ -6,9 +6,10 @@ import struct
 
 import pytest
 import torch
-from comfy_server import ServerError
 from graphs import ellipse, photo, put_image
 from safetensors.torch import load_file, save_file
+
+from scripts.comfy_server import ServerError
 
 PIXELS, HOLE = photo(96, 96), ellipse(96, 96)
 

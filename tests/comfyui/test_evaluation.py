@@ -7,10 +7,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from comfy_server import ROOT, ServerError
 from graphs import ellipse, photo
 from PIL import Image
 
+from scripts.comfy_server import ROOT, ServerError
 from training.evaluation import benchmark
 from training.evaluation.benchmark import Benchmark
 from training.evaluation.comfyui import ComfyUI, ComfyUIConfig, ComfyUIError

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comfy_server import ROOT, Server, ServerError
 from diffusers import AutoencoderTiny
 from graphs import ellipse, photo, put_image, read
 from safetensors.torch import save_file
@@ -18,6 +17,7 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
+from scripts.comfy_server import ROOT, Server, ServerError
 from training.ldm_names import taesd_to_ldm
 
 WIDTH = 128  # of a head: its axes 16 + 56 + 56 are fixed, the number of heads is not

@@ -1,10 +1,11 @@
 """The shipped workflows are what their descriptions give for the nodes as this ComfyUI knows them."""
 
 import pytest
-from comfy_server import ROOT
-from workflow_graph import CORE_VERSION, Graph
 
-from workflows import BLUEPRINTS, WORKFLOWS
+from scripts.comfy_server import ROOT
+from scripts.workflows.boxes import BLUEPRINTS
+from scripts.workflows.graph import CORE_VERSION, Graph
+from scripts.workflows.shipped import WORKFLOWS
 
 pytestmark = pytest.mark.newest
 

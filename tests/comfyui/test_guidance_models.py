@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from comfy_server import Server
 from diffusers import AutoencoderTiny
 from graphs import ellipse, photo, put_image, read
 from safetensors.torch import save_file
@@ -14,6 +13,7 @@ from test_flux import flux, models, random_network, random_tensors  # noqa: F401
 from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.mae import MAE, MAEConfig
+from scripts.comfy_server import Server
 from training.ldm_names import taesd_to_ldm
 
 SIZE = 136, 120

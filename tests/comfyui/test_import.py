@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from comfy_server import ROOT
+
+from scripts.comfy_server import ROOT
 
 
 @pytest.fixture(scope="module")

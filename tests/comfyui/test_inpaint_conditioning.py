@@ -4,8 +4,9 @@ import sys
 
 import pytest
 import torch
-from comfy_server import ROOT
 from graphs import ellipse, photo
+
+from scripts.comfy_server import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archive import unpack
-from comfy_server import FOLDER, ROOT, Server, ServerError, make_base
 from graphs import ellipse, photo, put_image, read
+
+from scripts.comfy_server import FOLDER, ROOT, Server, ServerError, make_base
 
 NAME = "ASUKA in-paint - 0.1 (1)"
 CLASHING = "clashing"

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comfy_server import ROOT
+
+from scripts.comfy_server import ROOT
 
 DEMO = ROOT / "demo"
 NAN, INF = float("nan"), float("inf")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import comfyui_frontend_package
 import pytest
-from comfy_server import FOLDER, ROOT, Server
-from node_texts import FILE, node_texts
 from PIL import Image
+
+from scripts.comfy_server import FOLDER, ROOT, Server
+from scripts.node_texts import FILE, node_texts
 
 TRANSLATIONS = ("zh", "ja")
 

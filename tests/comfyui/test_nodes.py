@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comfy_server import ROOT, Server, make_base
 from graphs import ellipse, photo, put_image, read
+
+from scripts.comfy_server import ROOT, Server, make_base
 
 
 def decode_graph(image: list, mask: list) -> dict:

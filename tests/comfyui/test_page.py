@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import bounds, find_browser, load, open_page, place_models, show
-from comfy_server import ROOT, Server
 from graphs import ellipse, photo, put_image, read
 from playwright.sync_api import Page
+
+from scripts.browser import bounds, find_browser, load, open_page, place_models, show
+from scripts.comfy_server import ROOT, Server
 
 pytestmark = pytest.mark.newest
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))

@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from browser import find_browser, open_page, show
-from comfy_server import ROOT, Server
+
+from scripts.browser import find_browser, open_page, show
+from scripts.comfy_server import ROOT, Server
 
 pytestmark = pytest.mark.newest
 SCREENSHOTS = ROOT / "output" / "screenshots"

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from comfy_server import ROOT, Server, ServerError
 from graphs import ellipse, photo, put_image, read
+
+from scripts.comfy_server import ROOT, Server, ServerError
 
 
 def inpaint(image: list, mask: list, resolution: int = 256) -> dict:

@@ -3,9 +3,10 @@
 import io
 
 import pytest
-from browser import find_browser, open_page, show_templates
-from comfy_server import FOLDER, ROOT, Server
 from PIL import Image
+
+from scripts.browser import find_browser, open_page, show_templates
+from scripts.comfy_server import FOLDER, ROOT, Server
 
 pytestmark = pytest.mark.newest
 NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comfy_server import ROOT, Server, ServerError
 from diffusers import AsymmetricAutoencoderKL
 from graphs import ellipse, photo, put_image, read
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+from scripts.comfy_server import ROOT, Server, ServerError
 
 GOOD = "asuka-miniature.safetensors"
 

@@ -15,9 +15,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from comfy_server import ROOT, Server
 from graphs import ellipse, photo, put_image
 from PIL import Image
+
+from scripts.comfy_server import ROOT, Server
 
 MANY = 150  # images in a batch, or steps: seconds of work, so that there is something to cancel
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from comfy_server import ROOT, Server
 from graphs import ellipse, photo, put_image, read
 from PIL import Image
+
+from scripts.comfy_server import ROOT, Server
 
 STEPS = 3
 

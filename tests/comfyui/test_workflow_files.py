@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import tomllib
-from comfy_server import ROOT, Server
+
+from scripts.comfy_server import ROOT, Server
 
 pytestmark = pytest.mark.newest
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))

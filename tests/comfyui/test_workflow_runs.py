@@ -6,11 +6,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from comfy_server import ROOT, Server
 from graphs import ellipse, photo, put_image, read
 from PIL import Image
 from skimage.morphology import dilation, disk
-from stand_ins import with_miniature
+
+from scripts.comfy_server import ROOT, Server
+from scripts.stand_ins import with_miniature
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 OTHER_WEIGHTS = {  # what the miniature cannot stand in for runs elsewhere

@@ -4,9 +4,9 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from results import COMPARISONS
 
 from asuka_modules.alignment import VARIANTS
+from scripts.results import COMPARISONS
 from training import ablations, config
 from training.evaluation.benchmark import Benchmark
 from training.mae import RandomHiddenPatches

@@ -9,7 +9,7 @@ import skimage.data
 import tifffile
 from PIL import Image, ImageFilter
 
-from demo import with_hole
+from scripts.demo import with_hole
 from training.evaluation.pairs import PairsConfig, open_pairs
 from training.mask_file import MaskError, read_mask
 from training.masks.objects import MaskFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from workflow_graph import COLUMN, PACK, PACK_VERSION, WIDTH, Graph, Node, after_generate, identifier
+from scripts.workflows.graph import COLUMN, PACK, PACK_VERSION, WIDTH, Graph, Node, after_generate, identifier
 
 INPUTS, OUTPUTS = -10, -20  # ids of the nodes that stand for the box's edges
 CATEGORY = "Image generation and editing/Inpaint image"  # as ComfyUI's own

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import av
 import numpy as np
-from browser import bounds, load, open_page, place_models, show
-from comfy_server import ROOT, Server, make_base
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from playwright.sync_api import Page
-from stand_ins import with_miniature
 
-from demo import device_arguments, say
+from scripts.browser import bounds, load, open_page, place_models, show
+from scripts.comfy_server import ROOT, Server, make_base
+from scripts.demo import device_arguments, say
+from scripts.stand_ins import with_miniature
 
 LABELS = {  # text and its place in the picture, in shares of its width and height
     "remove_object": {"Start here": (0.5, 0.06)},

@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from browser import load, open_page, show
-from comfy_server import ROOT, Server, make_base
 from PIL import Image
 
-from demo import device_arguments, say
+from scripts.browser import load, open_page, show
+from scripts.comfy_server import ROOT, Server, make_base
+from scripts.demo import device_arguments, say
 
 PICTURES = ROOT / "web" / "docs" / "pictures"
 HEIGHT, GAP = 240, 6

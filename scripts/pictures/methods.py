@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from comfy_server import ROOT
 from PIL import Image
 from skimage import data
 
+from scripts.comfy_server import ROOT
 from training.masks.mixture import IRREGULAR
 
 PHOTOS = {"coffee": (data.coffee, 2), "chelsea": (data.chelsea, 8), "rocket": (data.rocket, 11)}  # free for any use
@@ -29,7 +29,7 @@ def main() -> None:
             mask = IRREGULAR["thick-256"](np.random.default_rng(seed), SIZE)
             Image.fromarray(mask * 255).save(masks / f"{name}.png")
         settings = [f"pairs.photos={photos}", "pairs.masks=null", f"pairs.mask_folder={masks}", "seeds=1", f"out={out}"]
-        command = [sys.executable, "scripts/evaluate.py", "benchmark"]
+        command = [sys.executable, "-m", "scripts.evaluate", "benchmark"]
         for setting in settings:
             command += ["--set", setting]
         subprocess.run(command, cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""Makes the photos that the workflows open, workflows/samples/, from scikit-image's free ones: python scripts/samples.py
+"""Makes the photos that the workflows open, workflows/samples/, from scikit-image's free ones: python -m scripts.pictures.samples
 
 A photo has its hole in the alpha channel, as the mask editor saves it.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import shutil
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-ROOT = Path(__file__).resolve().parents[1]
+from scripts.comfy_server import ROOT
+
 SAMPLES = ROOT / "workflows" / "samples"
 COIN = (241, 89, 301, 150)  # box of what the hole covers
 GALAXY = (696, 442, 758, 504)

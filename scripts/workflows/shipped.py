@@ -1,68 +1,42 @@
-"""Writes the shipped workflows: `bash scripts/workflows.sh`, after a node or one of the descriptions below has changed."""
+"""The shipped workflows, one function for each: run `bash scripts/workflows.sh` after a node or one of these has changed."""
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from pathlib import Path
-
-import workflow_notes as notes
-from comfy_server import ROOT, Server, make_base
-from workflow_blueprint import Blueprint
-from workflow_graph import Graph, Node
+from scripts.workflows import notes
+from scripts.workflows.graph import Graph
+from scripts.workflows.models import (
+    ASUKA_FLUX,
+    ASUKA_SD15,
+    ASYMMETRIC,
+    CLIP_L,
+    FLUX,
+    FLUX_VAE,
+    MINIATURE,
+    MINIATURE_BASE,
+    MINIATURE_SPL,
+    SD15,
+    SD15_INPAINTING,
+    T5,
+    VIT_MAE,
+)
+from scripts.workflows.steps import (
+    TEXTURE,
+    align,
+    condition,
+    decode,
+    encode,
+    inpaint,
+    inpaint_guided,
+    load_checkpoint,
+    miniature,
+    read_me,
+    sample,
+    save,
+    sd15_and_mae,
+)
 
 PAINTED = "Image with a painted hole"
 PHOTO, GROW, SEED = ("LoadImage", "image"), ("ASUKA_InpaintPrepare", "grow"), ("KSampler", "seed")  # in App Mode
-HUGGINGFACE = "https://huggingface.co/"
-TEXTURE = 4.0  # of the miniature's soft fills, in pixels of its working size
-DEMO = "https://github.com/asuka-inpaint/ComfyUI-ASUKA/raw/main/demo/"
-
-
-def model(directory: str, name: str, url: str, sha256: str | None = None) -> dict:
-    """An entry of a node's `models`; the page offers what is missing for download."""
-    found = {"name": name, "url": url, "directory": directory}
-    return found | ({"hash": sha256, "hash_type": "SHA256"} if sha256 else {})
-
-
-MINIATURE_BASE = model("checkpoints", "asuka-miniature-base.safetensors", DEMO + "asuka-miniature-base.safetensors")
-MINIATURE_SPL = model("asuka", "asuka-miniature-spl.safetensors", DEMO + "asuka-miniature-spl.safetensors")
-MINIATURE = model("asuka", "asuka-miniature.safetensors", DEMO + "asuka-miniature.safetensors")
-SD15_INPAINTING = model(
-    "checkpoints",
-    "sd-v1-5-inpainting.ckpt",
-    HUGGINGFACE + "stable-diffusion-v1-5/stable-diffusion-inpainting/resolve/main/sd-v1-5-inpainting.ckpt",
-    "c6bbc15e3224e6973459ba78de4998b80b50112b0ae5b5c67113d56b4e366b19",
-)
-SD15 = model(
-    "checkpoints",
-    "v1-5-pruned-emaonly-fp16.safetensors",
-    HUGGINGFACE + "Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
-)
-ASYMMETRIC = model(
-    "asuka", "asymmetric-vqgan-x1.5.safetensors", "https://hf.co/cross-attention/asymmetric-autoencoder-kl-x-1-5"
-)
-VIT_MAE = model("asuka", "model.safetensors", HUGGINGFACE + "facebook/vit-mae-base/resolve/main/model.safetensors")
-FLUX = model(
-    "diffusion_models",
-    "flux1-fill-dev.safetensors",
-    HUGGINGFACE + "Comfy-Org/flux1-dev/resolve/main/split_files/diffusion_models/flux1-fill-dev.safetensors",
-)
-FLUX_VAE = model(
-    "vae",
-    "ae.safetensors",
-    HUGGINGFACE + "Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors",
-)
-CLIP_L, T5 = (
-    model("text_encoders", name, HUGGINGFACE + "comfyanonymous/flux_text_encoders/resolve/main/" + name)
-    for name in ("clip_l.safetensors", "t5xxl_fp16.safetensors")
-)
-ASUKA_SD15 = model(
-    "asuka",
-    "asuka-sd15.safetensors",
-    "https://github.com/asuka-inpaint/ComfyUI-ASUKA/blob/main/training/README.md",
-)
-ASUKA_FLUX = model("asuka", "asuka-flux-fill.safetensors", "https://hf.co/yikaiwang/ASUKA-FLUX.1-Fill")
 
 
 def remove_object(g: Graph) -> None:
@@ -309,56 +283,6 @@ def edit_by_text(g: Graph) -> None:
     g.node("SaveImage", 5, images=pasted[0], filename_prefix="asuka_edit")
 
 
-def asuka_inpaint(object_info: dict) -> Blueprint:
-    """The quick start as a single node."""
-    g = Blueprint(
-        "ASUKA Inpaint",
-        object_info,
-        "Replaces the hole with background, without a prompt: prior, alignment, sampling, harmonizing decode, stitch.",
-        ["asuka", "inpaint", "object removal", "remove object", "erase"],
-    )
-    checkpoint, asuka = miniature(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 0, resolution=256, separate_crops=True)
-    aligned = align(g, 1, asuka, prepared)
-    sampled = sample(g, 2, checkpoint, condition(g, 2, aligned, checkpoint[2], prepared))
-    decoded = decode(g, 3, asuka, sampled, prepared)
-    stitched = g.node("ASUKA_InpaintStitch", 3, stitch=prepared[3], image=decoded[0], texture=TEXTURE)
-    for name in ("image", "mask", "resolution", "context", "grow"):
-        g.expose(prepared, name)
-    for name in ("seed", "steps"):
-        g.expose(sampled, name)
-    g.expose(stitched, "texture")
-    g.expose(checkpoint, "ckpt_name", "checkpoint")
-    g.expose(asuka, "file", "asuka")
-    g.result = stitched[0]
-    return g
-
-
-def inpaint_without_training(object_info: dict) -> Blueprint:
-    """The same for MAE Prior Guidance."""
-    g = Blueprint(
-        "Inpaint Without Training",
-        object_info,
-        "Replaces the hole with background, with any SD-1.5 inpainting checkpoint and a published MAE: MAE Prior Guidance.",
-        ["asuka", "inpaint", "object removal", "remove object", "erase", "guidance"],
-    )
-    checkpoint, mae = sd15_and_mae(g, 0)
-    prepared = g.node("ASUKA_InpaintPrepare", 0, separate_crops=True)
-    sampled, guided = inpaint_guided(g, 1, checkpoint, mae, prepared)
-    decoded = g.node("VAEDecode", 4, samples=sampled[0], vae=checkpoint[2])
-    stitched = g.node("ASUKA_InpaintStitch", 4, stitch=prepared[3], image=decoded[0])
-    for name in ("image", "mask", "resolution", "context", "grow"):
-        g.expose(prepared, name)
-    for name in ("strength", "detail", "until"):
-        g.expose(guided, name)
-    for name in ("seed", "steps"):
-        g.expose(sampled, name)
-    g.expose(checkpoint, "ckpt_name", "checkpoint")
-    g.expose(mae, "file", "mae")
-    g.result = stitched[0]
-    return g
-
-
 WORKFLOWS = [
     remove_object,
     remove_object_without_training,
@@ -375,130 +299,3 @@ WORKFLOWS = [
     remove_by_text,
     edit_by_text,
 ]
-BLUEPRINTS = [asuka_inpaint, inpaint_without_training]
-
-
-def read_me(g: Graph, text: str, sample: str, *models: dict) -> None:
-    rows = [f"| {link(m)} | {m['directory']} |" for m in models]
-    files = "\n".join(["| file | goes to models/ |", "| --- | --- |", *rows])
-    if any(m["url"].startswith(DEMO) for m in models):
-        files += "\n\n" + notes.INSTALL
-    where = f"Try *{sample}* from custom_nodes/asuka-inpaint/workflows/samples."
-    g.note(text.format(files=files, sample=where))
-
-
-def link(model: dict) -> str:
-    """A converted file has a web page, but nothing to download directly."""
-    name, url = model["name"], model["url"]
-    return f"[{name}]({url})" if url.endswith(name) else name
-
-
-def miniature(g: Graph, column: int) -> tuple[Node, Node]:
-    checkpoint = load_checkpoint(g, column, MINIATURE_BASE, "SD-1.5 inpainting checkpoint")
-    return checkpoint, g.node("ASUKA_Load", column, None, [MINIATURE], file=MINIATURE["name"])
-
-
-def sd15_and_mae(g: Graph, column: int) -> tuple[Node, Node]:
-    checkpoint = load_checkpoint(g, column, SD15_INPAINTING, "SD-1.5 inpainting checkpoint")
-    return checkpoint, g.node("ASUKA_Load", column, "Load ASUKA: the MAE alone", [VIT_MAE], file=VIT_MAE["name"])
-
-
-def load_checkpoint(g: Graph, column: int, model: dict, title: str) -> Node:
-    return g.node("CheckpointLoaderSimple", column, title, [model], ckpt_name=model["name"])
-
-
-def encode(g: Graph, column: int, photo: Node, checkpoint: Node) -> Node:
-    """The latent of the image at about 512x512 pixels, as SD-1.5 was trained with."""
-    size = {"upscale_method": "area", "megapixels": 0.25, "resolution_steps": 8}
-    scaled = g.node("ImageScaleToTotalPixels", column, image=photo[0], **size)
-    return g.node("VAEEncode", column, pixels=scaled[0], vae=checkpoint[2])
-
-
-def inpaint(g: Graph, column: int, checkpoint: Node, asuka: Node, prepared: Node, **prior) -> Node:
-    """All nodes between Inpaint Prepare and Inpaint Stitch, from `column` on."""
-    aligned = align(g, column, asuka, prepared, prior)
-    sampled = sample(g, column + 1, checkpoint, condition(g, column + 1, aligned, checkpoint[2], prepared))
-    return decode(g, column + 2, asuka, sampled, prepared)
-
-
-def inpaint_guided(g: Graph, column: int, checkpoint: Node, mae: Node, prepared: Node) -> tuple[Node, Node]:
-    """The sampler with MAE Prior Guidance before it, from `column` on."""
-    prompt = g.node("CLIPTextEncode", column, "Empty prompt", text="", clip=checkpoint[1])
-    prior = g.node("ASUKA_MAEPriorEncode", column, mae=mae[0], image=prepared[0], mask=prepared[1])
-    guided = g.node(
-        "ASUKA_MAEPriorGuidance",
-        column + 1,
-        model=checkpoint[0],
-        vae=checkpoint[2],
-        image=prepared[0],
-        mask=prepared[1],
-        prior_image=prior[1],
-    )
-    conditioned = g.node(
-        "InpaintModelConditioning",
-        column + 1,
-        positive=prompt[0],
-        negative=prompt[0],
-        vae=checkpoint[2],
-        pixels=prepared[0],
-        mask=prepared[2],
-        noise_mask=False,
-    )
-    return sample(g, column + 2, guided, conditioned), guided
-
-
-def align(g: Graph, column: int, asuka: Node, prepared: Node, prior: dict = {}, **options) -> Node:
-    encoded = g.node("ASUKA_MAEPriorEncode", column, mae=asuka[0], image=prepared[0], mask=prepared[1], **prior)
-    return g.node("ASUKA_AlignConditioning", column, alignment=asuka[1], prior=encoded[0], **options)
-
-
-def condition(g: Graph, column: int, aligned: Node, vae: tuple[Node, int], prepared: Node) -> Node:
-    return g.node(
-        "InpaintModelConditioning",
-        column,
-        positive=aligned[0],
-        negative=aligned[1],
-        vae=vae,
-        pixels=prepared[0],
-        mask=prepared[2],
-        noise_mask=False,
-    )
-
-
-def sample(g: Graph, column: int, checkpoint: Node, conditioned: Node, **options) -> Node:
-    settings = {"steps": 25, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal"}
-    links = {"positive": conditioned[0], "negative": conditioned[1], "latent_image": conditioned[2]}
-    return g.node("KSampler", column, model=checkpoint[0], **(links | settings | options))
-
-
-def decode(g: Graph, column: int, asuka: Node, sampled: Node, prepared: Node) -> Node:
-    return g.node(
-        "ASUKA_HarmonizingVAEDecode",
-        column,
-        decoder=asuka[2],
-        samples=sampled[0],
-        image=prepared[0],
-        mask=prepared[1],
-    )
-
-
-def save(g: Graph, column: int, prepared: Node, decoded: Node, **stitch) -> None:
-    stitched = g.node("ASUKA_InpaintStitch", column - 1, stitch=prepared[3], image=decoded[0], **stitch)
-    g.node("SaveImage", column, images=stitched[0], filename_prefix="asuka")
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as base:
-        make_base(Path(base))
-        with Server(Path(os.environ["COMFYUI_PATH"]), sys.executable, Path(base), ["--cpu"]) as server:
-            object_info = server.get("/object_info")
-    for describe in WORKFLOWS:
-        graph = Graph(describe.__name__, object_info)
-        describe(graph)
-        graph.write(ROOT / "workflows")
-    for describe in BLUEPRINTS:
-        describe(object_info).write(ROOT / "subgraphs")
-
-
-if __name__ == "__main__":
-    main()

@@ -9,10 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from browser import bounds, load, open_page, paint_mask, place_models, run_app, show, show_templates
-from comfy_server import ROOT, Server, make_base
-
-from demo import device_arguments, say
+from scripts.browser import bounds, load, open_page, paint_mask, place_models, run_app, show, show_templates
+from scripts.comfy_server import ROOT, Server, make_base
+from scripts.demo import device_arguments, say
 
 IMAGES = ROOT / "docs" / "images"
 APP = {"width": 1280, "height": 720}

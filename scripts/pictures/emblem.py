@@ -1,11 +1,12 @@
-"""Draws assets/icon.png and assets/banner.png, which the Comfy registry shows: python scripts/emblem.py"""
+"""Draws assets/icon.png and assets/banner.png, which the Comfy registry shows: python -m scripts.pictures.emblem"""
 
 from __future__ import annotations
 
 import math
 
-from comfy_server import ROOT
 from PIL import Image, ImageDraw, ImageFont
+
+from scripts.comfy_server import ROOT
 
 SMOOTH = 4  # drawn so many times larger, then reduced
 SKY = (33, 52, 92), (244, 176, 128)  # top, horizon

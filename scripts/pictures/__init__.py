@@ -1,0 +1,1 @@
+"""What draws the images of the documentation, most of them from real runs of the demo model."""
