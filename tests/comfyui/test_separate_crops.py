@@ -7,10 +7,11 @@ import graphs
 import numpy as np
 import pytest
 import torch
-from comfy_server import ROOT
 from graphs import put_image, read
 from scipy import ndimage
 from test_prepare import mask_of, photo
+
+from scripts.comfy_server import ROOT
 
 
 @pytest.fixture
