@@ -4,12 +4,11 @@ It is `training.convert`, found also by the Python of ComfyUI's portable version
 other folder than its own.
 """
 
+import runpy
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from training.convert import main
-
 if __name__ == "__main__":
-    main()
+    runpy.run_module("training.convert", run_name="__main__")

@@ -7,7 +7,11 @@ decoder-*.yaml (which go on from the miniature's decoder). Finished ones are kep
 picks some of them.
 """
 
-import argparse
+from . import parsers
+
+if __name__ == "__main__":
+    parsers.ablations().parse_args()  # answers --help and mistakes before torch is loaded
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,15 +48,7 @@ def before(name: str) -> set[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.ablations", description="Train the miniature's ablations."
-    )
-    parser.add_argument("--photos", nargs="+", required=True, help="folders of photos, of 256 pixels or more")
-    parser.add_argument("--masks", required=True, help="folder of object masks, white on black")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="of these alone, e.g. align-linear")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/miniature/models"), help="where the weights go (default: %(default)s)"
-    )
+    parser = parsers.ablations()
     arguments = parser.parse_args()
     try:
         paths = find(arguments.only)

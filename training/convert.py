@@ -3,7 +3,11 @@
 python convert.py SRC [SRC ...] DST    (or python -m training.convert)
 """
 
-import argparse
+from . import parsers
+
+if __name__ == "__main__":
+    parsers.convert().parse_args()  # answers --help and mistakes before torch is loaded
+
 import re
 import sys
 from collections import Counter
@@ -191,12 +195,7 @@ def convert(sources: list[Path], destination: Path, dtype: torch.dtype | None = 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Convert published weights (.pth, .ckpt, .pt, .bin, diffusers and Hugging Face folders) for Load ASUKA.",
-    )
-    parser.add_argument("src", type=Path, nargs="+", help="files, or folders whose weight files belong together")
-    parser.add_argument("dst", type=Path, help="the .safetensors file to write, in models/asuka")
-    parser.add_argument("--dtype", choices=TYPES, help="default: as in the source")
+    parser = parsers.convert()
     arguments = parser.parse_args()
     try:
         report = convert(arguments.src, arguments.dst, TYPES.get(arguments.dtype))

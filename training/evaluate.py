@@ -8,7 +8,11 @@
 stopped.
 """
 
-import argparse
+from . import parsers
+
+if __name__ == "__main__":
+    parsers.evaluate().parse_args()  # answers --help and mistakes before torch is loaded
+
 import sys
 
 from asuka_modules.checkpoints import CheckpointError
@@ -35,15 +39,7 @@ def current(setting: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__.split("\n")[0])
-    parser.add_argument("config", help="miniature, or a YAML file; see training/configs/")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value, e.g. seeds=1"
-    )
-    parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="take these methods alone")
-    parser.add_argument(
-        "--compare", nargs="+", metavar=("A", "B"), help="print how methods of a finished run differ: A - B for each B"
-    )
+    parser = parsers.evaluate()
     arguments = parser.parse_args()
     if arguments.compare and len(arguments.compare) < 2:
         parser.error("--compare takes two methods or more")

@@ -3,7 +3,11 @@
 python -m training.export --mae MAE --alignment ALIGNMENT --decoder DECODER --out FILE
 """
 
-import argparse
+from . import parsers
+
+if __name__ == "__main__":
+    parsers.export().parse_args()  # answers --help and mistakes before torch is loaded
+
 import json
 from pathlib import Path
 
@@ -16,7 +20,7 @@ from .card import card, describe, read_run
 from .config import ConfigError
 from .git_revision import git_revision
 
-TYPES = {"fp16": torch.float16, "fp32": torch.float32}
+TYPES = dict(zip(parsers.DTYPES, (torch.float16, torch.float32), strict=True))
 
 
 def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str, str]) -> None:
@@ -39,20 +43,11 @@ def export(parts: dict[str, Path], out: Path, dtype: torch.dtype, info: dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.export", description="Join trained parts into one file for Load ASUKA."
-    )
-    for name in checkpoints.PARTS:
-        parser.add_argument(f"--{name}", type=Path, help=f"file with the trained {name}")
-    parser.add_argument("--out", type=Path, required=True, help="the bundle to write")
-    parser.add_argument("--dtype", choices=TYPES, default="fp16", help="default: %(default)s")
-    parser.add_argument(
-        "--info", action="append", default=[], metavar="KEY=VALUE", help="free metadata, e.g. license=Apache-2.0"
-    )
+    parser = parsers.export()
     arguments = parser.parse_args()
-    parts = {name: path for name in checkpoints.PARTS if (path := getattr(arguments, name))}
+    parts = {name: path for name in parsers.PARTS if (path := getattr(arguments, name))}
     if not parts:
-        parser.error(f"nothing to export; give at least one of --{', --'.join(checkpoints.PARTS)}")
+        parser.error(f"nothing to export; give at least one of --{', --'.join(parsers.PARTS)}")
     if malformed := [item for item in arguments.info if "=" not in item]:
         parser.error(f"--info {malformed[0]}; expected KEY=VALUE")
     try:

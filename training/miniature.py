@@ -6,7 +6,11 @@ Finished stages are kept and an interrupted one continues, so the command can be
 some stages alone: `base`, `mae` and `spl` wait for no other, so they can be started side by side.
 """
 
-import argparse
+from . import parsers
+
+if __name__ == "__main__":
+    parsers.miniature().parse_args()  # answers --help and mistakes before torch is loaded
+
 import csv
 import json
 import shutil
@@ -88,14 +92,7 @@ def tell(run: RunConfig) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.miniature", description="Train the whole miniature stack."
-    )
-    parser.add_argument("--photos", nargs="+", required=True, help="folders of photos, of 256 pixels or more")
-    parser.add_argument("--masks", required=True, help="folder of object masks, white on black")
-    parser.add_argument("--only", nargs="+", default=list(STAGES), choices=STAGES, help="train these stages alone")
-    parser.add_argument("--plan", action="store_true", help="tell what each stage takes and how far it is, and stop")
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="where the weights go (default: %(default)s)")
+    parser = parsers.miniature()
     arguments = parser.parse_args()
     recipes = {
         name: config.read(stage.recipe, CONFIGS / f"{name}.yaml", stage.overrides(arguments.photos, arguments.masks))

@@ -1,6 +1,7 @@
 """What a recipe's command line answers: help without torch, and one line for what its user can put right."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 from test_resume import command
+
+from asuka_modules.checkpoints import PARTS
+from training import parsers
+from training.miniature import STAGES
 
 ROOT = Path(__file__).parents[2]
 RECIPES = [
@@ -27,7 +32,7 @@ HELP = """
 import runpy, sys
 sys.argv = ["recipe", *sys.argv[2:]]
 try:
-    runpy.run_module("training." + {recipe!r}, run_name="__main__")
+    runpy.run_module({module!r}, run_name="__main__")
 finally:
     print("heavy:", *[name for name in ("torch", "diffusers", "cv2", "numpy") if name in sys.modules])
 """
@@ -35,12 +40,53 @@ finally:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_help_imports_nothing_heavy(recipe):
-    code = HELP.format(recipe=recipe)
+    code = HELP.format(module=f"training.{recipe}")
     result = subprocess.run(
         [sys.executable, "-c", code, "", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert f"usage: python -m training.{recipe} [-h] [--set KEY=VALUE]" in result.stdout
     assert result.stdout.endswith("heavy:\n")
+
+
+OTHERS = {  # what they may import, if anything: to look at images takes NumPy, OpenCV and Pillow
+    "training.miniature": "",
+    "training.ablations": "",
+    "training.export": "",
+    "training.convert": "",
+    "training.evaluate": "",
+    "training.data": " cv2 numpy",
+    "training.masks": " cv2 numpy",
+    "convert": "",
+}
+
+
+@pytest.mark.parametrize("command, imported", OTHERS.items())
+def test_help_of_the_other_commands_takes_no_torch(command, imported):
+    code = HELP.format(module=command)
+    result = subprocess.run(
+        [sys.executable, "-c", code, "", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith("usage: ")
+    assert result.stdout.endswith(f"heavy:{imported}\n")
+
+
+def test_every_documented_command_is_tested_for_its_help():
+    pages = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("training/**/*.md"),
+        *ROOT.glob("training/**/*.yaml"),
+    ]
+    documented = {
+        name for page in pages for name in re.findall(r"python -m training\.([a-z_.]*[a-z])", page.read_text())
+    }
+    assert "miniature" in documented
+    assert {f"training.{name}" for name in documented} <= {f"training.{name}" for name in RECIPES} | OTHERS.keys()
+
+
+def test_command_lines_know_all_parts_and_stages():
+    assert tuple(PARTS) == parsers.PARTS
+    assert tuple(STAGES) == parsers.STAGES
 
 
 def test_config_that_is_missing_is_named():

@@ -1,11 +1,16 @@
 """Photos -> training crops. A sample is a function of (seed, index): workers, processes and resuming never change it."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .decoding import decode_photo, problem, read_bytes, read_photo
 from .files import SUFFIXES, files_below, find_photos
-from .photos import DataConfig, Photos, preview_batch, random_crop, to_float
 from .sources import Source, open_source
 from .split import Split, is_held_out, selects
 from .twins import Twins, key_of, write_shard
+
+if TYPE_CHECKING:
+    from .photos import DataConfig, Photos, preview_batch, random_crop, to_float
 
 __all__ = [
     "SUFFIXES",
@@ -29,3 +34,10 @@ __all__ = [
     "to_float",
     "write_shard",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch, which is loaded where that is first used: nothing else here takes it."""
+    if name in __all__:
+        return getattr(import_module(".photos", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
