@@ -13,7 +13,7 @@ import torch
 from asuka_modules.guidance import guide
 from asuka_modules.masking import reduce_mask
 from asuka_modules.seams import close_seam
-from training.frozen import sd15_unet, sd15_vae
+from training.weights.frozen import sd15_unet, sd15_vae
 
 from .inference import SIZE, hole
 from .machine import describe

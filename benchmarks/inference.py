@@ -16,7 +16,7 @@ from asuka_modules.decoder import BASE, HarmonizingDecoder
 from asuka_modules.layers import Block, merge_heads, split_heads
 from asuka_modules.mae import MAE, VIT_L
 from asuka_modules.masking import hidden_patches
-from training.frozen import sd15_unet, sd15_vae
+from training.weights.frozen import sd15_unet, sd15_vae
 
 from .machine import describe
 from .timing import medians

@@ -19,8 +19,8 @@ from asuka_modules import checkpoints
 from asuka_modules.seams import close_seam, grow
 from training import metrics
 from training.evaluation.pixels import grad
-from training.frozen import load_frozen
 from training.sd import SCALING_FACTOR
+from training.weights.frozen import load_frozen
 
 from .machine import describe
 

@@ -25,8 +25,8 @@ import sys, tempfile, time
 from dataclasses import replace
 from importlib import import_module
 import torch
-from training import config
-from training.loop import fit
+from training.engine import config
+from training.engine.loop import fit
 
 recipe, configs, photos, masks, settings = sys.argv[1], *map(eval, sys.argv[2:])
 out = tempfile.TemporaryDirectory()

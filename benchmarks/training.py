@@ -24,15 +24,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import HarmonizingDecoder
 from asuka_modules.mae import MAE, VIT_L
-from training import align, config, decoder, mae
+from training import align, decoder, mae
 from training.base.unet import ConditionedUNet
 from training.data import Photos, to_float
-from training.dry_run import GPUS
-from training.frozen import sd15_unet, sd15_vae
-from training.log import Log
-from training.loop import Objective, RunConfig, Training
-from training.precision import has_bf16, run_device
+from training.engine import config
+from training.engine.dry_run import GPUS
+from training.engine.log import Log
+from training.engine.loop import Objective, RunConfig, Training
+from training.engine.precision import has_bf16, run_device
 from training.sd import LatentDiffusion
+from training.weights.frozen import sd15_unet, sd15_vae
 
 from .machine import describe
 from .masks import measure_masks

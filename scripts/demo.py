@@ -76,7 +76,7 @@ def with_hole(image: Path, mask: Path | None) -> Image.Image:
         if photo.mode != "RGBA":
             raise ValueError(f"{image} has no alpha channel to tell what to remove; give --mask")
         return photo
-    from training.mask_file import read_mask  # slow to import, too
+    from training.engine.mask_file import read_mask  # slow to import, too
 
     hole = read_mask(mask)
     h, w = hole.shape

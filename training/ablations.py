@@ -15,9 +15,10 @@ if __name__ == "__main__":
 from collections.abc import Callable
 from pathlib import Path
 
-from . import align, config, decoder, mae
+from . import align, decoder, mae
 from .base import words
-from .command_line import errors_told
+from .engine import config
+from .engine.command_line import errors_told
 from .export import TYPES, export
 from .miniature import CONFIGS, STAGES
 

@@ -3,7 +3,7 @@
 python -m training.align training/configs/miniature/align.yaml
 """
 
-from .command_line import main, parse
+from .engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("align", __doc__)
@@ -23,14 +23,14 @@ from torch import Tensor
 from asuka_modules import checkpoints
 from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 
-from .config import ConfigError
 from .data import preview_batch
-from .frozen import load_frozen
+from .engine.config import ConfigError
+from .engine.loop import Objective, RunConfig, fit
+from .engine.pictures import save_rows, sheet_title
+from .engine.precision import has_bf16, run_device
 from .latents import Encoded, LatentsConfig, build_latents, build_priors, crops, encoding_forecast
-from .loop import Objective, RunConfig, fit
-from .pictures import save_rows, sheet_title
-from .precision import has_bf16, run_device
 from .sd import LatentDiffusion, add_noise, noise_loss
+from .weights.frozen import load_frozen
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 python -m training.decoder training/configs/miniature/decoder.yaml
 """
 
-from .command_line import main, parse
+from .engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("decoder", __doc__)
@@ -33,19 +33,19 @@ from .adversary import (
     judge_fixed,
     patch_mean,
 )
-from .config import ConfigError, require_same
 from .data import DataConfig, Photos, preview_batch, to_float
-from .frozen import load_frozen, load_vae
+from .engine.config import ConfigError, require_same
+from .engine.loop import Objective, RunConfig, fit
+from .engine.pictures import save_rows, sheet_title
+from .engine.precision import has_bf16, run_device
 from .latent_sample import Sampled, SampledCrops
 from .latents import VAE_SCALE_FACTOR
-from .ldm_names import vae_to_ldm
-from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig, Mixture
 from .perceptual import LitePerceptual
-from .pictures import save_rows, sheet_title
-from .precision import has_bf16, run_device
 from .sd import SCALING_FACTOR, LatentDiffusion
 from .texture import random_directions, texture_distance
+from .weights.frozen import load_frozen, load_vae
+from .weights.ldm_names import vae_to_ldm
 
 VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"
 

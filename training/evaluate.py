@@ -17,7 +17,7 @@ import sys
 
 from asuka_modules.checkpoints import CheckpointError
 
-from .config import ConfigError, read
+from .engine.config import ConfigError, read
 from .evaluation import benchmark
 from .evaluation.benchmark import Benchmark
 from .evaluation.comfyui import ComfyUIError

@@ -16,9 +16,9 @@ import torch
 from asuka_modules import checkpoints
 from asuka_modules.atomic import atomic_write
 
-from .card import card, describe, read_run
-from .config import ConfigError
-from .git_revision import git_revision
+from .engine.config import ConfigError
+from .engine.git_revision import git_revision
+from .weights.card import card, describe, read_run
 
 TYPES = dict(zip(parsers.DTYPES, (torch.float16, torch.float32), strict=True))
 

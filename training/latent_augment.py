@@ -7,7 +7,7 @@ an all-zero mask, and decoded by the stock VAE: the image then has the U-Net's a
 batch, and which process makes it, do not matter. The same command goes on after the last shard that was finished.
 """
 
-from .command_line import main, parse
+from .engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("latent_augment", __doc__, dry_run=False)
@@ -32,14 +32,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
-from .config import ConfigError
 from .data import Source, Twins, decode_photo, key_of, open_source, problem, selects, write_shard
-from .frozen import load_frozen
-from .manifest import check_manifest, fingerprint
-from .pictures import to_uint8
-from .precision import bf16_where_fast, has_bf16, run_device
-from .run_folder import locked
+from .engine.config import ConfigError
+from .engine.manifest import check_manifest, fingerprint
+from .engine.pictures import to_uint8
+from .engine.precision import bf16_where_fast, has_bf16, run_device
+from .engine.run_folder import locked
 from .sd import LatentDiffusion
+from .weights.frozen import load_frozen
 
 log = logging.getLogger(__name__)
 ENCODERS = 4  # threads that make JPEGs

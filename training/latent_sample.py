@@ -7,7 +7,7 @@ aligned prior. The known cells keep the latent of the masked view. The same comm
 was finished.
 """
 
-from .command_line import main, parse
+from .engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("latent_sample", __doc__, dry_run=False)
@@ -25,14 +25,14 @@ from asuka_modules.alignment import Alignment
 from asuka_modules.mae import MAE
 from asuka_modules.masking import fill_hole, reduce_mask
 
-from .cache import Cached, build_cache
-from .config import ConfigError
 from .data import Photos, to_float
-from .frozen import load_frozen
+from .engine.cache import Cached, build_cache
+from .engine.config import ConfigError
+from .engine.manifest import fingerprint
+from .engine.precision import bf16_where_fast, has_bf16, run_device
 from .latents import VAE_SCALE_FACTOR, LatentsConfig, RandomMask
-from .manifest import fingerprint
-from .precision import bf16_where_fast, has_bf16, run_device
 from .sd import LatentDiffusion
+from .weights.frozen import load_frozen
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from torch.utils.data import Dataset, default_collate
 from asuka_modules.mae import MAE
 from asuka_modules.masking import fill_hole, reduce_mask
 
-from .cache import Cached, build_cache
-from .config import ConfigError, require_same
 from .data import DataConfig, Photos, to_float
-from .log import duration
-from .manifest import fingerprint
+from .engine.cache import Cached, build_cache
+from .engine.config import ConfigError, require_same
+from .engine.log import duration
+from .engine.manifest import fingerprint
+from .engine.precision import bf16_where_fast
 from .masks import MaskConfig, Mixture
-from .precision import bf16_where_fast
 
 VAE_SCALE_FACTOR = 8  # image pixels along a side of one latent pixel
 

@@ -3,7 +3,7 @@
 python -m training.mae training/configs/miniature/mae.yaml
 """
 
-from .command_line import main, parse
+from .engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("mae", __doc__)
@@ -23,12 +23,12 @@ from asuka_modules.layouts import GRID, HEADS, POSITIONS, count, resample_positi
 from asuka_modules.mae import MAE, VIT_L, MAEConfig
 from asuka_modules.masking import hidden_patches
 
-from .config import ConfigError, require_same
 from .convert import PICKLES, read_pickle
 from .data import DataConfig, Photos, preview_batch
-from .loop import Objective, RunConfig, fit
+from .engine.config import ConfigError, require_same
+from .engine.loop import Objective, RunConfig, fit
+from .engine.pictures import save_rows, sheet_title
 from .masks import FAMILIES, Family, MaskConfig, Mixture, top_up
-from .pictures import save_rows, sheet_title
 
 
 @dataclass(frozen=True)

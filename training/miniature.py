@@ -24,12 +24,13 @@ import torch
 
 from asuka_modules.checkpoints import CheckpointError
 
-from . import align, config, decoder, latent_augment, latent_sample, mae, spl
+from . import align, decoder, latent_augment, latent_sample, mae, spl
 from .base import __main__ as base
 from .base import words
-from .command_line import errors_told
+from .engine import config
+from .engine.command_line import errors_told
+from .engine.loop import RunConfig
 from .export import export
-from .loop import RunConfig
 
 CONFIGS = Path(__file__).parent / "configs" / "miniature"
 

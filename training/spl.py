@@ -3,7 +3,7 @@
 python -m training.spl training/configs/miniature/spl.yaml
 """
 
-from .command_line import main, parse
+from .engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("spl", __doc__)
@@ -24,12 +24,12 @@ from asuka_modules.spl import PUBLISHED, SPLConfig, SPLGenerator
 
 from . import metrics, plain_unet
 from .adversary import judge_fixed
-from .config import ConfigError, require_same
 from .data import DataConfig, Photos, preview_batch
+from .engine.config import ConfigError, require_same
+from .engine.loop import Objective, RunConfig, fit
+from .engine.pictures import save_rows, sheet_title
 from .latents import RandomMask
-from .loop import Objective, RunConfig, fit
 from .masks import MaskConfig
-from .pictures import save_rows, sheet_title
 from .plain_unet import PlainUNet
 from .teacher import Teacher, TeacherConfig
 

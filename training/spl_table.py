@@ -3,7 +3,7 @@
 python -m training.spl_table training/configs/miniature/spl_table.yaml
 """
 
-from .command_line import main, parse
+from .engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("spl_table", __doc__, dry_run=False)
@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 from asuka_modules import checkpoints
 
 from . import metrics, plain_unet
-from .config import require_same
 from .data import DataConfig, Photos, to_float
+from .engine.config import require_same
 from .latents import RandomMask
 from .masks import MaskConfig
 

@@ -9,7 +9,7 @@ import torch
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from .config import ConfigError
+from .engine.config import ConfigError
 
 REDUCTION = 8  # pixels for one feature
 

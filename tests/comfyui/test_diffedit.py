@@ -16,8 +16,8 @@ from diffusers import (
 from torch import Tensor
 
 from training.base.unet import ConditionedUNet
-from training.ldm_names import unet_to_ldm
 from training.sd import SCALING_FACTOR
+from training.weights.ldm_names import unet_to_ldm
 
 STEPS, RATIO, CELLS = 5, 0.8, 8
 T481 = 481 / 999  # the strength at which ComfyUI's noise level is that of diffusers' timestep 481

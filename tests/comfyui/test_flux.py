@@ -18,7 +18,7 @@ from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
 from scripts.comfy_server import ROOT, Server, ServerError
-from training.ldm_names import taesd_to_ldm
+from training.weights.ldm_names import taesd_to_ldm
 
 WIDTH = 128  # of a head: its axes 16 + 56 + 56 are fixed, the number of heads is not
 TEXT = 64  # width of the text tokens, in place of T5's 4096

@@ -24,7 +24,7 @@ def vae(extension):
     import comfy.sd
     from diffusers import AutoencoderTiny
 
-    from training.ldm_names import taesd_to_ldm
+    from training.weights.ldm_names import taesd_to_ldm
 
     torch.manual_seed(0)
     autoencoder = AutoencoderTiny()

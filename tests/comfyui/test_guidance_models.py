@@ -14,7 +14,7 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.mae import MAE, MAEConfig
 from scripts.comfy_server import Server
-from training.ldm_names import taesd_to_ldm
+from training.weights.ldm_names import taesd_to_ldm
 
 SIZE = 136, 120
 

@@ -7,7 +7,8 @@ import pytest
 
 from asuka_modules.alignment import VARIANTS
 from scripts.results import COMPARISONS
-from training import ablations, config
+from training import ablations
+from training.engine import config
 from training.evaluation.benchmark import Benchmark
 from training.mae import RandomHiddenPatches
 from training.masks import MaskConfig

@@ -8,11 +8,11 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from training import config
 from training.align import AlignRecipe
 from training.base.__main__ import BaseRecipe
 from training.base.words import WordsRecipe
 from training.decoder import DecoderRecipe
+from training.engine import config
 from training.evaluation.benchmark import Benchmark
 from training.evaluation.misato import MisatoRecipe
 from training.latent_augment import LatentAugmentRecipe

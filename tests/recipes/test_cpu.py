@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from training.cpu import WrittenOutAttention
+from training.engine.cpu import WrittenOutAttention
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,7 +77,7 @@ def test_attention_is_written_out_under_autocast():
 
 FAULTS = """
 import resource, sys, torch
-from training.cpu import fast_steps
+from training.engine.cpu import fast_steps
 fast_steps(torch.device(sys.argv[1]))
 for step in range(40):
     if step == 20:

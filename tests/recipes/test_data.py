@@ -29,7 +29,6 @@ from PIL import Image, ImageOps
 from sklearn.utils import Bunch
 from torch.utils.data import DataLoader
 
-from training.config import ConfigError
 from training.data import (
     DataConfig,
     Photos,
@@ -43,6 +42,7 @@ from training.data import (
     write_shard,
 )
 from training.data.sources import Shards, expand, open_source
+from training.engine.config import ConfigError
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,8 +10,8 @@ from tiny import TINY_MAE
 
 from asuka_modules import checkpoints
 from asuka_modules.mae import MAE
-from training.config import ConfigError
-from training.precision import run_device
+from training.engine.config import ConfigError
+from training.engine.precision import run_device
 
 ROOT = Path(__file__).parents[2]
 

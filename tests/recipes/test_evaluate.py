@@ -21,7 +21,7 @@ from asuka_modules.spl import SPLConfig, SPLGenerator
 from training import evaluate
 from training.base.checkpoint import save_base
 from training.base.unet import ConditionedUNet
-from training.config import ConfigError
+from training.engine.config import ConfigError
 from training.evaluation import benchmark
 from training.evaluation.benchmark import Benchmark
 from training.evaluation.methods import MethodConfig, make_method

@@ -14,18 +14,19 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
-from training import align, frozen
+from training import align
 from training.base.checkpoint import save_base
 from training.base.unet import ConditionedUNet
-from training.config import ConfigError
 from training.data import DataConfig
 from training.decoder import start_from
-from training.frozen import BaseModelError, load_frozen, load_vae
+from training.engine.config import ConfigError
+from training.engine.loop import RunConfig
 from training.latents import LatentsConfig
-from training.ldm_names import unet_to_ldm, vae_to_ldm
-from training.loop import RunConfig
 from training.masks import MaskConfig
 from training.sd import LatentDiffusion
+from training.weights import frozen
+from training.weights.frozen import BaseModelError, load_frozen, load_vae
+from training.weights.ldm_names import unet_to_ldm, vae_to_ldm
 
 TINY_MAE = MAEConfig(64, 4, 32, 2, 4, 24, 2, 4, prior_depth=1)
 

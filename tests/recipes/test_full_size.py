@@ -15,11 +15,11 @@ from asuka_modules.mae import MAE, VIT_L
 from asuka_modules.spl import SPLConfig
 from training import align, decoder, latent_augment, mae, spl
 from training.data import DataConfig
-from training.frozen import sd15_text_encoder, sd15_unet, sd15_vae
+from training.engine.loop import Objective, RunConfig
 from training.latents import LatentsConfig
-from training.ldm_names import unet_to_ldm, vae_to_ldm
-from training.loop import Objective, RunConfig
 from training.masks import MaskConfig
+from training.weights.frozen import sd15_text_encoder, sd15_unet, sd15_vae
+from training.weights.ldm_names import unet_to_ldm, vae_to_ldm
 
 pytestmark = pytest.mark.slow
 

@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
-from training import config, latent_augment
+from training import latent_augment
 from training.base.checkpoint import save_base
 from training.base.unet import ConditionedUNet
 from training.data import Twins, decode_photo, find_photos
-from training.frozen import load_frozen
+from training.engine import config
+from training.engine.run_folder import locked
 from training.latent_augment import LatentAugmentRecipe, Photo, augment, batches
-from training.run_folder import locked
+from training.weights.frozen import load_frozen
 
 pytestmark = pytest.mark.trains
 
@@ -116,7 +117,7 @@ def test_killed_run_goes_on_with_more_processes(recipe, tmp_path):
 
 
 def test_second_run_in_a_folder_is_refused(recipe, monkeypatch):
-    monkeypatch.setattr("training.run_folder.PATIENCE", 0)
+    monkeypatch.setattr("training.engine.run_folder.PATIENCE", 0)
     with locked(Path(recipe.out)), pytest.raises(config.ConfigError, match="twins is in use by another run"):
         latent_augment.run(recipe)
     assert not list(Path(recipe.out).glob("*.tar"))

@@ -14,13 +14,14 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import DecoderConfig
 from asuka_modules.mae import MAE
-from training import config, decoder, latent_sample
+from training import decoder, latent_sample
 from training.adversary import AdversaryConfig
 from training.data import DataConfig, Photos, to_float
-from training.frozen import load_frozen
+from training.engine import config
 from training.latent_sample import LatentSampleRecipe, Sampled, SampledCrops, fill_latent
 from training.latents import LatentsConfig
 from training.masks import MaskConfig
+from training.weights.frozen import load_frozen
 
 
 @pytest.fixture

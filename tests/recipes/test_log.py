@@ -9,11 +9,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_loop import Numbers, Regression, config, rows
 
-from training import log as log_module
-from training.config import ConfigError
-from training.log import Log, duration
-from training.loop import fit
-from training.pictures import save_rows
+from training.engine import log as log_module
+from training.engine.config import ConfigError
+from training.engine.log import Log, duration
+from training.engine.loop import fit
+from training.engine.pictures import save_rows
 
 
 class Clock:

@@ -20,12 +20,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.atomic import PREFIX
-from training import checkpoint
-from training.card import card
-from training.checkpoint import read_state
-from training.config import ConfigError
-from training.dry_run import CPU_ATTENTION, report
-from training.loop import Objective, RunConfig, fit, lr_at
+from training.engine import checkpoint
+from training.engine.checkpoint import read_state
+from training.engine.config import ConfigError
+from training.engine.dry_run import CPU_ATTENTION, report
+from training.engine.loop import Objective, RunConfig, fit, lr_at
+from training.weights.card import card
 
 pytestmark = pytest.mark.trains
 
@@ -364,7 +364,7 @@ from pathlib import Path
 sys.path[:0] = [{root!r}, {tests!r}]
 from accelerate import PartialState
 from test_loop import Numbers, Recipe, Uneven, config, export_as_alignment
-from training.loop import fit
+from training.engine.loop import fit
 out = Path({out!r})
 assert PartialState(cpu=True).num_processes == {processes}
 run = config(out, batch_size=8, log_every=2, validate_every=3, validation_batches=1)

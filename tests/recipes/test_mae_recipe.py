@@ -11,9 +11,10 @@ from tiny import TINY_MAE, run_config
 
 from asuka_modules import checkpoints
 from asuka_modules.mae import MAE
-from training import config, mae
+from training import mae
 from training.data import DataConfig, Photos, to_float
-from training.git_revision import git_revision
+from training.engine import config
+from training.engine.git_revision import git_revision
 from training.masks import MaskConfig
 
 

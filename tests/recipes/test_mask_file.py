@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image, ImageFilter
 
 from scripts.demo import with_hole
+from training.engine.mask_file import MaskError, read_mask
 from training.evaluation.pairs import PairsConfig, open_pairs
-from training.mask_file import MaskError, read_mask
 from training.masks.objects import MaskFolder
 
 H, W = 200, 300

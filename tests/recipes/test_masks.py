@@ -20,7 +20,7 @@ from scipy.stats import ks_2samp
 
 import training.masks.mixture
 from benchmarks.masks import plain
-from training.config import ConfigError, read
+from training.engine.config import ConfigError, read
 from training.evaluation.coco import Foregrounds
 from training.mae import MAERecipe
 from training.masks import IRREGULAR, MaskConfig, Mixture, decode_runs, patch_ratio, top_up

@@ -15,9 +15,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from asuka_modules import checkpoints
-from training import config, miniature
+from training import miniature
 from training.data.split import is_held_out
-from training.loop import Objective, fit
+from training.engine import config
+from training.engine.loop import Objective, fit
 from training.miniature import CONFIGS, STAGES
 
 

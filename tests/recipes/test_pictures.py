@@ -8,8 +8,8 @@ from tiny import TINY_MAE, run_config
 
 from training import mae
 from training.data import DataConfig
+from training.engine.pictures import LINE, save_rows
 from training.masks import MaskConfig
-from training.pictures import LINE, save_rows
 
 
 def test_every_row_stands_below_its_name(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.base.unet import ConditionedUNet
-from training.precision import bf16_where_fast, has_bf16, run_device
+from training.engine.precision import bf16_where_fast, has_bf16, run_device
 from training.sd import LatentDiffusion
 
 

@@ -16,17 +16,18 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import AlignmentConfig
 from asuka_modules.decoder import DecoderConfig
 from asuka_modules.mae import MAE
-from training import align, config, decoder, latent_augment, latents
+from training import align, decoder, latent_augment, latents
 from training.base import words
 from training.base.__main__ import BaseRecipe
 from training.base.__main__ import train as train_base
 from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_color_codec
 from training.base.checkpoint import load_base
 from training.base.unet import UNetStage
-from training.cache import Cached
 from training.data import DataConfig, Photos, Twins, to_float
+from training.engine import config
+from training.engine.cache import Cached
+from training.engine.loop import fit
 from training.latents import Encoded, LatentsConfig, build_latents, build_priors, crops
-from training.loop import fit
 from training.masks import MaskConfig
 
 pytestmark = pytest.mark.trains

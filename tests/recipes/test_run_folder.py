@@ -12,12 +12,12 @@ from test_loop import Numbers, Recipe, Regression, config, rows
 from torch import nn
 
 from asuka_modules.atomic import atomic_write
-from training.checkpoint import DamagedCheckpoint, read_state
-from training.config import ConfigError
-from training.loop import fit
-from training.pictures import save_rows
-from training.run_folder import locked
-from training.tables import read_rows
+from training.engine.checkpoint import DamagedCheckpoint, read_state
+from training.engine.config import ConfigError
+from training.engine.loop import fit
+from training.engine.pictures import save_rows
+from training.engine.run_folder import locked
+from training.engine.tables import read_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,7 +185,7 @@ def test_another_validation_set_gets_a_column_of_its_own(tmp_path):
 
 
 def test_second_run_in_a_folder_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.run_folder.PATIENCE", 0)
+    monkeypatch.setattr("training.engine.run_folder.PATIENCE", 0)
     with locked(tmp_path / "run"), pytest.raises(ConfigError, match=r"run is in use by another run; wait until it has"):
         run(tmp_path / "run")
     run(tmp_path / "run")
@@ -194,7 +194,7 @@ def test_second_run_in_a_folder_is_refused(tmp_path, monkeypatch):
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from training.run_folder import locked
+from training.engine.run_folder import locked
 with locked(Path(sys.argv[1])):
     if os.fork() == 0:
         time.sleep(3)

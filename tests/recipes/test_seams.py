@@ -10,8 +10,8 @@ from asuka_modules import checkpoints
 from asuka_modules.masking import resize_area
 from training import metrics
 from training.evaluation.pixels import grad
-from training.frozen import load_frozen
 from training.sd import SCALING_FACTOR
+from training.weights.frozen import load_frozen
 
 DEMO = Path(__file__).parents[2] / "demo"
 

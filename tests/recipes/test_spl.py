@@ -10,11 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from asuka_modules import checkpoints
 from asuka_modules.spl import SPLConfig, SPLGenerator
-from training import config, plain_unet, spl, spl_table
+from training import plain_unet, spl, spl_table
 from training.adversary import judge_fixed
-from training.config import ConfigError
 from training.data import DataConfig
-from training.loop import RunConfig
+from training.engine import config
+from training.engine.config import ConfigError
+from training.engine.loop import RunConfig
 from training.masks import MaskConfig
 from training.teacher import Teacher, TeacherConfig
 

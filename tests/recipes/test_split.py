@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from test_config import FILES, RECIPES
 
-from training import config, latent_augment
-from training.config import ConfigError
+from training import latent_augment
 from training.data import DataConfig, Photos, Twins, is_held_out
+from training.engine import config
+from training.engine.config import ConfigError
 from training.evaluation.pairs import PairsConfig, open_pairs
 from training.latent_augment import LatentAugmentRecipe
 from training.masks import MaskConfig

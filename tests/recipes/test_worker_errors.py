@@ -16,11 +16,11 @@ from tiny import TINY_MAE, run_config
 from torch.utils.data import DataLoader, Dataset
 
 from training import mae
-from training.config import ConfigError
 from training.data import DataConfig
-from training.mask_file import MaskError
+from training.engine.config import ConfigError
+from training.engine.mask_file import MaskError
+from training.engine.worker_errors import one_line
 from training.masks import MaskConfig
-from training.worker_errors import one_line
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.trains

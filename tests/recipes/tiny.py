@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from asuka_modules.mae import MAEConfig
-from training.loop import RunConfig
+from training.engine.loop import RunConfig
 
 TINY_MAE = MAEConfig(
     image_size=64,

@@ -3,7 +3,7 @@
 python -m training.base training/configs/miniature/base.yaml
 """
 
-from ..command_line import main, parse
+from ..engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("base", __doc__, dry_run=False)
@@ -16,9 +16,9 @@ from typing import Any
 from accelerate import PartialState
 from diffusers import AutoencoderTiny
 
-from ..config import ConfigError
+from ..engine.config import ConfigError
+from ..engine.precision import run_device
 from ..latents import LatentsConfig, build_latents, crops
-from ..precision import run_device
 from .autoencoder import AutoencoderStage, encode, train_autoencoder
 from .checkpoint import save_base
 from .unet import ConditionedUNet, UNetStage, train_unet

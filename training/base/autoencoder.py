@@ -12,8 +12,8 @@ from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
 from torch import Tensor, nn
 
 from ..data import DataConfig, Photos, preview_batch
-from ..loop import Objective, RunConfig, fit
-from ..pictures import save_rows
+from ..engine.loop import Objective, RunConfig, fit
+from ..engine.pictures import save_rows
 
 # Rows: brightness, red against blue, green against magenta; divided by their spread over photos of 8-pixel cells.
 OPPONENT = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, 0.0, -0.5], [-0.5, 1.0, -0.5]])

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from asuka_modules import checkpoints
 
-from ..ldm_names import taesd_to_ldm, unet_to_ldm
 from ..sd import SCALING_FACTOR
+from ..weights.ldm_names import taesd_to_ldm, unet_to_ldm
 from .description import ConditioningEmbedder
 from .unet import ConditionedUNet
 

@@ -10,11 +10,11 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..cache import Cached
 from ..data import preview_batch
+from ..engine.cache import Cached
+from ..engine.loop import Objective, RunConfig, fit
+from ..engine.pictures import save_rows
 from ..latents import from_cache
-from ..loop import Objective, RunConfig, fit
-from ..pictures import save_rows
 from ..sd import LatentDiffusion, add_noise, alphas_cumprod, noise_loss
 from .description import ConditioningEmbedder
 

@@ -8,7 +8,7 @@ size that takes most of its GPU hours. The miniature's words are known, because 
 CPU, the weights that training.align then starts from.
 """
 
-from ..command_line import main, parse
+from ..engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("base.words", __doc__)
@@ -27,8 +27,8 @@ from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 from asuka_modules.mae import MAE
 
 from ..data import DataConfig, Photos
+from ..engine.loop import Objective, RunConfig, fit
 from ..latents import VAE_SCALE_FACTOR, RandomMask
-from ..loop import Objective, RunConfig, fit
 from ..masks import MaskConfig
 from .checkpoint import load_base
 from .description import ConditioningEmbedder

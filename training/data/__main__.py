@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..config import ConfigError
+from ..engine.config import ConfigError
 from .decoding import decode_photo, problem
 from .files import SUFFIXES, files_below
 from .sources import Shards, Source, has_suffix, open_source

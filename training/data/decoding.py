@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..config import ConfigError
-from ..mask_file import MAX_PIXELS, TOO_LARGE
+from ..engine.config import ConfigError
+from ..engine.mask_file import MAX_PIXELS, TOO_LARGE
 
 OPENCV = (4, 13)  # older ones decode half a JPEG, with grey for the rest, and do not turn a WebP
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}

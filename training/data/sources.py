@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from asuka_modules.atomic import atomic_write
 
-from ..config import ConfigError
+from ..engine.config import ConfigError
 from .decoding import read_bytes, require_opencv
 from .files import SUFFIXES, find_photos
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from ..config import ConfigError
+from ..engine.config import ConfigError
 
 Split = Literal["train", "held_out"]
 

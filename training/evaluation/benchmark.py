@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from asuka_modules.atomic import atomic_write
 
-from ..config import ConfigError
-from ..git_revision import git_revision
-from ..manifest import check_manifest
+from ..engine.config import ConfigError
+from ..engine.git_revision import git_revision
+from ..engine.manifest import check_manifest
 from .comfyui import ComfyUIConfig
 from .compare import Difference, compare, differences, fid_difference, read_images
 from .features import FeatureCache

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..config import ConfigError
 from ..data import decode_photo, read_bytes
+from ..engine.config import ConfigError
 from ..masks.coco import CocoFile, segmentation_of, size_of
 from .pairs import centre_square
 

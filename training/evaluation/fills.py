@@ -9,7 +9,7 @@ import torch
 
 from asuka_modules.seams import close_seam
 
-from ..config import ConfigError
+from ..engine.config import ConfigError
 from .question import InpaintInput, Method
 
 RADIUS = 5  # pixels around each one that OpenCV's inpainting looks at

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..config import ConfigError
+from ..engine.config import ConfigError
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from spandrel import MaskedImageModelDescriptor, ModelLoader, UnsupportedModelEr
 
 from asuka_modules.texture import transfer_texture
 
-from ..config import ConfigError
 from ..data import SUFFIXES
+from ..engine.config import ConfigError
 from .comfyui import ComfyUI, ComfyUIConfig
 from .fills import FILLS
 from .graphs import Diffusion, inpaint

@@ -6,7 +6,7 @@ Every set is clustered by its CLIP features, and the photo nearest to each centr
 what can be passed on is the manifest: which photo, which crop, which mask. Where it exists the choice is taken from it.
 """
 
-from ..command_line import main, parse
+from ..engine.command_line import main, parse
 
 if __name__ == "__main__":
     arguments = parse("evaluation.misato", __doc__, dry_run=False)
@@ -24,8 +24,8 @@ from PIL import Image
 from sklearn.cluster import BisectingKMeans
 from tqdm.auto import tqdm
 
-from ..config import ConfigError
 from ..data import find_photos, read_photo
+from ..engine.config import ConfigError
 from ..masks import MaskConfig, Mixture
 from .coco import Foregrounds, read_stored
 from .features import FeatureCache

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..config import ConfigError
 from ..data import find_photos, read_photo, selects
-from ..mask_file import SUFFIXES, read_mask
+from ..engine.config import ConfigError
+from ..engine.mask_file import SUFFIXES, read_mask
 from ..masks import MaskConfig, Mixture
 
 DOMAINS = ("outdoor", "indoor", "building", "background")  # of MISATO, in this order

@@ -13,11 +13,11 @@ from asuka_modules import checkpoints
 from asuka_modules.masking import fill_hole, reduce_mask
 from asuka_modules.seams import close_seam
 
-from ..config import ConfigError
-from ..frozen import load_frozen
+from ..engine.config import ConfigError
+from ..engine.precision import bf16_where_fast
 from ..latents import VAE_SCALE_FACTOR
-from ..precision import bf16_where_fast
 from ..sd import SCALING_FACTOR
+from ..weights.frozen import load_frozen
 from .hashes import sha256
 from .question import InpaintInput
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..config import ConfigError
+from ..engine.config import ConfigError
 from . import IRREGULAR, MaskConfig, Mixture
 from .objects import MaskFolder
 from .regular import complement_rectangle, rectangle

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard, TypeVar
 import cv2
 import numpy as np
 
-from ..config import ConfigError
+from ..engine.config import ConfigError
 from .shapes import crop
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from ..config import ConfigError
 from ..data import find_photos
-from ..mask_file import SUFFIXES
+from ..engine.config import ConfigError
+from ..engine.mask_file import SUFFIXES
 from .coco import CocoInstances, open_instances
 from .freeform import FREE_FORM
 from .lama import LAMA

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..config import ConfigError
 from ..data import find_photos
-from ..mask_file import EXPECTED, SUFFIXES, MaskError, read_mask
+from ..engine.config import ConfigError
+from ..engine.mask_file import EXPECTED, SUFFIXES, MaskError, read_mask
 from .shapes import crop
 
 log = logging.getLogger(__name__)

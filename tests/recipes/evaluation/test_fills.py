@@ -11,7 +11,7 @@ from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 from skimage.data import coffee, grass
 
-from training.config import ConfigError
+from training.engine.config import ConfigError
 from training.evaluation.fills import FILLS
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pixels import texture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import ConfigError
+from training.engine.config import ConfigError
 from training.evaluation.coco import Foregrounds
 from training.evaluation.misato import MIN_HOLE, MisatoRecipe, nearest_to_centres, run
 from training.evaluation.pairs import PairsConfig, open_pairs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import ConfigError
+from training.engine.config import ConfigError
 from training.evaluation.pairs import PairsConfig, open_pairs
 from training.masks import MaskConfig
 

@@ -12,9 +12,9 @@ import torch
 from finished import COUNT, SIZE, command, make_misato
 from PIL import Image
 
+from training.engine.git_revision import git_revision
 from training.evaluation.exhibits import outline_point, sheet, zoom
 from training.evaluation.report import table, write_plots
-from training.git_revision import git_revision
 
 
 def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):

@@ -19,11 +19,11 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..data import to_float
 from . import dry_run
 from .checkpoint import EMA, keep_newest, load_checkpoint, save_checkpoint, set_aside, swap_ema_weights
 from .config import ConfigError
 from .cpu import fast_steps
-from .data import to_float
 from .log import Log, Measured
 from .precision import has_bf16, run_device
 from .run_folder import BEST, BEST_NOTE, RUN_NOTE, SAMPLES, locked, read_note, require_recipe, write_json

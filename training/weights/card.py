@@ -9,11 +9,11 @@ from asuka_modules.alignment import VARIANTS, AlignmentConfig
 from asuka_modules.decoder import BASE, DecoderConfig
 from asuka_modules.mae import MAEConfig
 
-from .config import ConfigError
-from .evaluation.hashes import sha256
-from .log import LOG, VALIDATION
-from .run_folder import BEST, BEST_NOTE, RUN_NOTE, read_json
-from .tables import read_rows
+from ..engine.config import ConfigError
+from ..engine.log import LOG, VALIDATION
+from ..engine.run_folder import BEST, BEST_NOTE, RUN_NOTE, read_json
+from ..engine.tables import read_rows
+from ..evaluation.hashes import sha256
 
 COLUMNS = ["part", "variant", "parameters", "steps", "batch", "learning rate", "loss, last tenth", "hours", "hardware"]
 

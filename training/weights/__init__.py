@@ -1,0 +1,1 @@
+"""Other people's weights, read for training, and ours, described for others."""
