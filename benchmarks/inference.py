@@ -31,7 +31,7 @@ TARGETS = {  # ratio -> (bound, "at least" or "at most")
 
 
 def hole(share: float) -> Tensor:
-    """A centred square hole of about that share of the patches, (1, 1, SIZE, SIZE)."""
+    """A centered square hole of about that share of the patches, (1, 1, SIZE, SIZE)."""
     mask = torch.zeros(1, 1, SIZE, SIZE)
     side = round(share**0.5 * 16) * 16
     start = (SIZE - 2 * side) // 2 // 32 * 32

@@ -49,7 +49,7 @@ def read(path: Path) -> Tensor:
 
 
 def random_hole(rng: np.random.Generator) -> Tensor:
-    """An ellipse of 12 % to 40 % of the picture's side, (1, 1, SIZE, SIZE)."""
+    """An ellipse of 12 % to 40 % of the image's side, (1, 1, SIZE, SIZE)."""
     (height, width), (y, x) = rng.uniform(0.06, 0.2, 2) * SIZE, rng.uniform(0.3, 0.7, 2) * SIZE
     rows, columns = np.mgrid[:SIZE, :SIZE]
     inside = ((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 < 1

@@ -1,4 +1,4 @@
-"""ComfyUI's real page in a headless Chromium, for tests and for the pictures in the help pages."""
+"""ComfyUI's real page in a headless Chromium, for tests and for the images in the help pages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def show(page: Page, box: tuple[float, float, float, float], scale: float = 1.0,
         "([offset, scale]) => { const c = window.app.canvas; c.ds.scale = scale; c.ds.offset = offset; c.setDirty(true, true) }",
         [offset, scale],
     )
-    page.wait_for_timeout(700)  # the canvas is drawn by a timer, pictures arrive when they arrive
+    page.wait_for_timeout(700)  # the canvas is drawn by a timer, images arrive when they arrive
 
 
 def paint_mask(page: Page, line: list[tuple[float, float]], painted: Callable[[], None] = lambda: None) -> None:
@@ -94,7 +94,7 @@ def run_app(page: Page) -> str:
 
 
 def show_templates(page: Page) -> list[str]:
-    """Opens the template browser at this extension's templates; their names, once all pictures are there."""
+    """Opens the template browser at this extension's templates; their names, once all images are there."""
     page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_role("dialog").get_by_text(FOLDER, exact=True).first.click()
     cards = page.locator('[data-testid^="template-workflow-"]')

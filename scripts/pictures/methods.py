@@ -1,4 +1,4 @@
-"""Draws README's picture of the benchmark's methods, docs/images/methods.jpg: `bash scripts/methods_picture.sh`."""
+"""Draws README's image of the benchmark's methods, docs/images/methods.jpg: `bash scripts/methods_picture.sh`."""
 
 from __future__ import annotations
 

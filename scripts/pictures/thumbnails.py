@@ -1,6 +1,6 @@
 """Draws the workflows' thumbnails: `bash scripts/thumbnails.sh`.
 
-Above the photo with its hole in grey, below what the workflow made of it in a real run with the miniature. Workflows that
+Above the photo with its hole in gray, below what the workflow made of it in a real run with the miniature. Workflows that
 need weights which the miniature cannot stand in for show the photo and the graph.
 """
 
@@ -23,7 +23,7 @@ from scripts.comfy_server import ROOT, Server, make_base
 from scripts.demo import device_arguments, say
 from scripts.stand_ins import with_miniature
 
-LABELS = {  # text and its place in the picture, in shares of its width and height
+LABELS = {  # text and its place in the image, in shares of its width and height
     "remove_object": {"Start here": (0.5, 0.06)},
     "asuka_and_plain_sd": {"Plain SD": (0.25, 0.94), "ASUKA": (0.75, 0.94)},
 }
@@ -92,7 +92,7 @@ def stack(photo: Image.Image, result: Image.Image, height: float = 0.5) -> Image
 
 
 def label(picture: Image.Image, texts: dict[str, tuple[float, float]]) -> None:
-    """Writes in white on dark boxes: templates are listed in the order of the disk, so their pictures tell which is which."""
+    """Writes in white on dark boxes: templates are listed in the order of the disk, so their images tell which is which."""
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(30)
     for text, (x, y) in texts.items():
         place = x * picture.width, y * picture.height

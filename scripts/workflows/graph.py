@@ -13,7 +13,7 @@ UPLOADS = ("image_upload", "video_upload")  # adds a button, which is a widget, 
 WIDTH, COLUMN, GAP, TITLE = 320, 380, 50, 40
 NOTE_WIDTH, NOTE_LINE = 440, 85  # in pixels and in characters
 WIDE = {"SaveImage": 480, "SaveVideo": 480}
-PREVIEW = {  # height of the picture
+PREVIEW = {  # height of the image
     "LoadImage": 320,
     "LoadImageMask": 260,
     "LoadVideo": 300,

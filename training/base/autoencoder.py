@@ -35,10 +35,10 @@ class AutoencoderStage:
 
 @torch.no_grad()
 def init_as_color_codec(autoencoder: AutoencoderTiny) -> None:
-    """Initialises a TAESD so that it already codes and decodes the mean colour of every 8x8 cell.
+    """Initializes a TAESD so that it already codes and decodes the mean color of every 8x8 cell.
 
     The first three channels carry red, green and blue straight through (ReLU keeps them, for they are positive), the
-    residual branches start near zero. Training adds structure to a codec that never loses colour.
+    residual branches start near zero. Training adds structure to a codec that never loses color.
     """
     identity = F.pad(torch.ones(1, 1), (1, 1, 1, 1))
     mean = F.pad(torch.full((2, 2), 0.25), (1, 0, 1, 0))
@@ -88,9 +88,9 @@ class AutoencoderBatch(TypedDict):
 
 
 class AutoencoderObjective(Objective):
-    """L2 and L1 on brightness and on two colour axes, for pixels, and L1 for the means of 8x8 cells.
+    """L2 and L1 on brightness and on two color axes, for pixels, and L1 for the means of 8x8 cells.
 
-    Equal weight for the three axes is several times what plain RGB gives to colour; four channels give it up first.
+    Equal weight for the three axes is several times what plain RGB gives to color; four channels give it up first.
     """
 
     def __init__(self, autoencoder: AutoencoderTiny, stage: AutoencoderStage):
@@ -136,7 +136,7 @@ def add_noise(sample: dict[str, Tensor], rng: np.random.Generator, index: int) -
 
 
 def train_autoencoder(stage: AutoencoderStage, start: AutoencoderTiny | None = None) -> AutoencoderTiny:
-    """Trains one stage, from `start` or from the colour codec."""
+    """Trains one stage, from `start` or from the color codec."""
     torch.manual_seed(stage.run.seed)
     autoencoder = start or AutoencoderTiny()
     if start is None:

@@ -1,8 +1,8 @@
 """What the miniature's U-Net listens to in place of text.
 
-SD-1.5's cross-attention was trained on captions of the whole picture, which is why ASUKA can steer it. The miniature has
+SD-1.5's cross-attention was trained on captions of the whole image, which is why ASUKA can steer it. The miniature has
 no captions: during its base training the context is a coarse description of the *complete* view, one token for every
-16x16 pixels that tells the mean colours of its four quarters and where it lies. Half of the time one learned "empty"
+16x16 pixels that tells the mean colors of its four quarters and where it lies. Half of the time one learned "empty"
 token stands in, the counterpart of the empty prompt. The alignment module then learns to speak this language from the
 MAE prior, as at full size it learns CLIP's. The description embedding is needed only for base training; the checkpoint
 keeps it, and the empty context, under `asuka.`.
@@ -15,7 +15,7 @@ FREQUENCIES = 6
 
 
 class ConditioningEmbedder(nn.Module):
-    """Mean colours of a view's 8-pixel cells -> context, one token for every 2x2 cells."""
+    """Mean colors of a view's 8-pixel cells -> context, one token for every 2x2 cells."""
 
     def __init__(self, context_dim: int = 768):
         super().__init__()
@@ -24,7 +24,7 @@ class ConditioningEmbedder(nn.Module):
         self.empty_context = nn.Parameter(torch.randn(1, 1, context_dim))
 
     def forward(self, cells: Tensor, empty: Tensor) -> Tensor:
-        """Colours (B, 3, h, w) in [0, 1], `empty` (B,) bool: not described -> (B, h * w / 4, context_dim)."""
+        """Colors (B, 3, h, w) in [0, 1], `empty` (B,) bool: not described -> (B, h * w / 4, context_dim)."""
         b, _, h, w = cells.shape
         colours = nn.functional.pixel_unshuffle(cells * 2 - 1, 2)  # (B, 12, h / 2, w / 2)
         places = place_waves(h // 2, w // 2).to(colours).expand(b, -1, -1, -1)

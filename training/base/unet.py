@@ -53,10 +53,10 @@ class ConditionedUNet(nn.Module):
 
 @torch.no_grad()
 def init_as_noise_copier(unet: UNet2DConditionModel) -> None:
-    """Initialises the U-Net so that it returns its noisy input, nearly right at high noise where eps = z_t.
+    """Initializes the U-Net so that it returns its noisy input, nearly right at high noise where eps = z_t.
 
     Plus and minus z travel in eight channels through conv_in, the outermost skip connection and the last
-    normalisation, where silu(z) - silu(-z) = z. Every residual branch starts at zero. Training starts from there
+    normalization, where silu(z) - silu(-z) = z. Every residual branch starts at zero. Training starts from there
     instead of spending its first hundred thousand samples on learning to copy.
     """
     for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks]:

@@ -11,7 +11,7 @@ from PIL import Image
 from ..engine.config import ConfigError
 from ..engine.mask_file import MAX_PIXELS, TOO_LARGE
 
-OPENCV = (4, 13)  # older ones decode half a JPEG, with grey for the rest, and do not turn a WebP
+OPENCV = (4, 13)  # older ones decode half a JPEG, with gray for the rest, and do not turn a WebP
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 PADDING = 64  # zero bytes at the end of a WebP, from which on they are no part of its code
 
@@ -84,7 +84,7 @@ def header(data: bytes) -> tuple[str | None, tuple[int, int]]:
 
 
 def lost_rows(image: np.ndarray) -> bool:
-    """Whether one edge of a JPEG is of the medium grey that decoders put in place of what is missing, and not the one
-    opposite, as it would be in a grey frame."""
+    """Whether one edge of a JPEG is of the medium gray that decoders put in place of what is missing, and not the one
+    opposite, as it would be in a gray frame."""
     top, bottom, left, right = ((edge == 128).all() for edge in (image[0], image[-1], image[:, 0], image[:, -1]))
     return bool(top != bottom or left != right)

@@ -18,7 +18,7 @@ from .split import Split, selects
 from .twins import Twins
 
 log = logging.getLogger(__name__)
-WARN_AT = (1, 10, 100, 1000, 10000)  # photos without a twin
+WARN_AT = (1, 10, 100, 1000, 10000)  # photos without an augmented copy
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class DataConfig:
     suffix: str | None = (
         None  # of the photos in tar shards with several images a key: "image.jpg", or "image.jpg;image.png"
     )
-    augmented: str | None = None  # folder of the photos' latent-augmented twins (training.latent_augment)
+    augmented: str | None = None  # folder of the photos' latent-augmented copies (training.latent_augment)
     held_out: float = 0.0  # share of the photos, chosen by their names, that is kept for evaluation
     split: Split = "train"  # all the others; or "held_out": those alone, for validation
 
@@ -44,7 +44,7 @@ class DataConfig:
     @property
     def enough(self) -> int | None:
         """Pixels on the short side of a photo from which on more would not show; None where every pixel counts."""
-        every = self.native or self.tone or self.augmented  # a twin is as large as its photo
+        every = self.native or self.tone or self.augmented  # an augmented copy is as large as its photo
         return None if every else ceil(self.size / self.scale[0])
 
     def of(self, validation: tuple[str, ...]) -> "DataConfig":
@@ -76,7 +76,7 @@ def random_crop(photo: np.ndarray, config: DataConfig, rng: np.random.Generator)
 class Photos(Dataset):
     """Endless shuffled crops of a set of photos; `transform` adds what a recipe needs beside the image.
 
-    Item i is {"image": (3, S, S) uint8, ...}, with the same crop of its latent-augmented twin as "augmented" if there is
+    Item i is {"image": (3, S, S) uint8, ...}, with the same crop of its latent-augmented copy as "augmented" if there is
     one; `to_float` makes floats of a batch. Unreadable files are named and counted in the log and replaced by the next photo.
     """
 
@@ -148,7 +148,7 @@ class Photos(Dataset):
 
 
 def to_float(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Pictures and masks come from the data workers as bytes, a quarter of the memory: uint8 -> float32 in [0, 1]."""
+    """Images and masks come from the data workers as bytes, a quarter of the memory: uint8 -> float32 in [0, 1]."""
     return {key: value.float().div_(255) if value.dtype == torch.uint8 else value for key, value in batch.items()}
 
 

@@ -35,7 +35,7 @@ class Source(Protocol):
         """The numbers of all photos in the order of one epoch."""
 
     def data(self, i: int) -> bytes:
-        """The picture's file, for `decode_photo`; empty where it cannot be read."""
+        """The image's file, for `decode_photo`; empty where it cannot be read."""
 
     def name(self, i: int) -> str: ...
 
@@ -120,7 +120,7 @@ class Shards:
         return int(self.starts[-1])
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Shuffles the shards, and the photos of every `MIXED` neighbours, so that reading stays local."""
+        """Shuffles the shards, and the photos of every `MIXED` neighbors, so that reading stays local."""
         shards = rng.permutation(len(self.urls))
         order = []
         for start in range(0, len(shards), self.MIXED):

@@ -1,4 +1,4 @@
-"""Latent-augmented twins of photos, in the tar shards that training.latent_augment fills."""
+"""Latent-augmented copies of photos, in the tar shards that training.latent_augment fills."""
 
 import hashlib
 import io
@@ -18,12 +18,12 @@ PLACE = np.dtype([("key", KEY), ("shard", np.uint32), ("offset", np.uint64), ("s
 
 
 def key_of(photo: bytes) -> bytes:
-    """What a photo's twin goes by, 10 bytes: from the photo's file and not its name, for photos may move."""
+    """What a photo's augmented copy goes by, 10 bytes: from the photo's file and not its name, for photos may move."""
     return hashlib.sha256(photo).digest()[:10]
 
 
 class Twins:
-    """The twins in a folder, by key, in flat arrays, whose memory forked workers share.
+    """The augmented copies in a folder, by key, in flat arrays, whose memory forked workers share.
 
     Raises FileNotFoundError where there are none but they are `required`.
     """
@@ -49,7 +49,7 @@ class Twins:
         return i if i < len(self) and self.keys[i] == item else None
 
     def of(self, photo: bytes) -> bytes | None:
-        """The picture file of a photo's twin; None where there is none or it cannot be read."""
+        """The image file of a photo's augmented copy; None where there is none or it cannot be read."""
         if (i := self.find(key_of(photo))) is None:
             return None
         _, shard, offset, size = self.places[i].item()
@@ -60,7 +60,7 @@ class Twins:
 
 
 def index(path: Path, shard: int) -> np.ndarray:
-    """The `PLACE` of every twin in a shard; of none where it is no readable tar file."""
+    """The `PLACE` of every augmented copy in a shard; of none where it is no readable tar file."""
     try:
         with tarfile.open(path) as tar:
             places = [(bytes.fromhex(m.name.removesuffix(".jpg")), shard, m.offset_data, m.size) for m in tar]
@@ -71,7 +71,7 @@ def index(path: Path, shard: int) -> np.ndarray:
 
 
 def write_shard(folder: Path, rank: int, twins: list[tuple[bytes, bytes]]) -> None:
-    """Puts (key, picture file) into a process's next shard, which gets its name once it is whole. Raises OSError."""
+    """Puts (key, image file) into a process's next shard, which gets its name once it is whole. Raises OSError."""
     numbers = [int(path.stem.split("-")[2]) for path in folder.glob(f"twins-{rank:04d}-*.tar")]
     path = folder / f"twins-{rank:04d}-{max(numbers, default=-1) + 1:05d}.tar"
     with atomic_write(path) as partial, tarfile.open(partial, "w") as tar:

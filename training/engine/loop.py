@@ -36,7 +36,7 @@ REMEDY = "lower lr, or resume from the last checkpoint"
 class RunConfig:
     """How long, how fast and where."""
 
-    out: str  # folder for checkpoints, logs and sample pictures; an existing run there is resumed
+    out: str  # folder for checkpoints, logs and sample images; an existing run there is resumed
     steps: int
     batch_size: int  # over all processes, per optimizer step
     lr: float
@@ -232,7 +232,7 @@ def fit(
 ) -> nn.Module:
     """Trains `objective.trained` for `run.steps` optimizer steps, resuming what `run.out` holds, and returns it.
 
-    `sample(trained, path)` draws a picture of the current state into `path`; `export(trained, folder)` writes the weights,
+    `sample(trained, path)` draws an image of the current state into `path`; `export(trained, folder)` writes the weights,
     in the end into `run.out`, and into `best` in it whenever the mean loss over `validation`, named sets of samples of
     other photos, is the lowest so far. `recipe` is noted in run.json, which training.export reads. The returned network
     holds the averaged weights if the run keeps any. Raises FloatingPointError at the first loss or gradient that is not

@@ -84,7 +84,7 @@ def transparent_part(alpha: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 
 def one_channel(colors: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 -> (H, W): grey levels; of black and one other color, which is True. Raises Unclear for more colors."""
+    """(H, W, 3) uint8 -> (H, W): gray levels; of black and one other color, which is True. Raises Unclear for more colors."""
     brightest = colors.max(2)
     if (brightest - colors.min(2) > 26).mean() < AREA:
         return brightest

@@ -1,4 +1,4 @@
-"""Sample grids: pictures where people would rather look than read."""
+"""Sample grids: images where people would rather look than read."""
 
 from collections.abc import Mapping
 from pathlib import Path

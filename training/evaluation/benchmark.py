@@ -1,4 +1,4 @@
-"""Runs every method on every pair, picture by picture, and measures what came out."""
+"""Runs every method on every pair, image by image, and measures what came out."""
 
 import json
 import math
@@ -36,7 +36,7 @@ from .question import InpaintInput, Method, prepare_input
 from .records import dumps, without_nan
 from .report import write_report
 
-INPUT_DIGEST = "question"  # of a picture's file, beside those of what made it
+INPUT_DIGEST = "question"  # of an image's file, beside those of what made it
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -48,7 +48,7 @@ LIBRARIES = (
     "timm",
     "transformers",
 )
-SEED_STRIDE = 1_000_000  # between the seeds of one picture, so that no two pictures share one
+SEED_STRIDE = 1_000_000  # between the seeds of one image, so that no two images share one
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def result_path(out: Path, method: str, pair: str, seed: int) -> Path:
 
 
 def without_decoder(config: MethodConfig) -> Diffusion | PyTorchConfig | str:
-    """The same for methods that differ in their decoder alone: asked one after the other about a picture, they share its
+    """The same for methods that differ in their decoder alone: asked one after the other about an image, they share its
     latent, which ComfyUI keeps, or the stack."""
     if config.pytorch:
         return replace(config.pytorch, decoder="stock", close_seam=False)
@@ -146,10 +146,10 @@ def without_decoder(config: MethodConfig) -> Diffusion | PyTorchConfig | str:
 
 
 def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
-    """Asks for the pictures that are not there yet, or that answer another question: of a photo that has changed, or a
+    """Asks for the images that are not there yet, or that answer another question: of a photo that has changed, or a
     mask. A pair's noise is the same for all methods, and for any count of pairs.
 
-    Raises ConfigError for a picture of another size than the photo's.
+    Raises ConfigError for an image of another size than the photo's.
     """
     makers = {name: provenance(method) for name, method in methods.items()}
     for pair in tqdm(pairs, desc=", ".join(methods), unit="photo", dynamic_ncols=True):
@@ -164,7 +164,7 @@ def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark,
 
 
 def provenance(method: Method) -> dict[str, str]:
-    """What makes a method's pictures now, besides its weights."""
+    """What makes a method's images now, besides its weights."""
     return {"commit": git_revision()} | (
         {"comfyui": method.server.version} if isinstance(method, ComfyUIMethod) else {}
     )
@@ -182,7 +182,7 @@ def save_answer(path: Path, picture: np.ndarray, question: InpaintInput, name: s
 
 
 def noted(path: Path, key: str) -> str | None:
-    """One of a picture's notes, or None."""
+    """One of an image's notes, or None."""
     with Image.open(path) as picture:
         return picture.info.get(key)
 
@@ -237,7 +237,7 @@ def score_sets(
 def summarize(
     methods: dict[str, Method], images: list[dict], sets: dict[str, list[dict]], recipe: Benchmark, networks: Networks
 ) -> dict:
-    """What results.json holds: how it was measured, and for every method its means, each seed's FID, and by what its pictures
+    """What results.json holds: how it was measured, and for every method its means, each seed's FID, and by what its images
     were made, which may have been earlier."""
     domains = Counter(image["domain"] for image in images)
     versions = {name: version(name) for name in LIBRARIES}
@@ -324,7 +324,7 @@ def require_run(out: Path, results: dict, images: list[dict], names: Sequence[st
 
 
 def means(values) -> dict[str, float]:
-    """Means over the pictures that have a metric, NaN where none has: a mask without an outline has no Grad, a photo
+    """Means over the images that have a metric, NaN where none has: a mask without an outline has no Grad, a photo
     without texture no share of it."""
     values = list(values)
     columns = {metric: np.array([value[metric] for value in values]) for metric in values[0]}

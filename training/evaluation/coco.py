@@ -14,7 +14,7 @@ from .pairs import centre_square
 
 def read_stored(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB as it is stored, whichever way up EXIF has it shown: annotations are about that. None where it is
-    no readable picture."""
+    no readable image."""
     return decode_photo(read_bytes(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
 
 

@@ -54,7 +54,7 @@ class ComfyUI:
         return {name: sha256(path) for name, path in paths.items()}
 
     def upload(self, image: np.ndarray, hole: np.ndarray) -> str:
-        """Gives ComfyUI a picture (H, W, 3) uint8, its hole in alpha as the mask editor does it. It is named by its
+        """Gives ComfyUI an image (H, W, 3) uint8, its hole in alpha as the mask editor does it. It is named by its
         contents, so that two benchmarks on one ComfyUI do not take each other's."""
         rgba = np.dstack([image, np.where(hole, 0, 255).astype(np.uint8)])
         buffer = io.BytesIO()
@@ -72,7 +72,7 @@ class ComfyUI:
         return any(prompt_id in entry for entry in queue["queue_running"] + queue["queue_pending"])
 
     def picture(self, graph: dict, node: str) -> np.ndarray:
-        """Runs a graph in API format and returns the picture (H, W, 3) uint8 that one of its nodes shows."""
+        """Runs a graph in API format and returns the image (H, W, 3) uint8 that one of its nodes shows."""
         # ComfyUI up to 0.24 tells none but clients what a node had shown whose output it kept.
         asked = {"prompt": graph, "client_id": "asuka"}
         prompt_id = self.request("POST", "/prompt", json=asked).json()["prompt_id"]

@@ -56,7 +56,7 @@ def fid_difference(
     same for both.
 
     A resampled set has pairs twice, which raises its FID, and not by the same amount for A and B. So the interval has the
-    width of the resampled differences but is centred on the difference itself.
+    width of the resampled differences but is centered on the difference itself.
     """
     rng = np.random.default_rng(seed)
 

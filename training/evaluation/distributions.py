@@ -1,4 +1,4 @@
-"""Metrics of a whole set of pictures, from features (N, D) of the results and of the originals, row by row a pair."""
+"""Metrics of a whole set of images, from features (N, D) of the results and of the originals, row by row a pair."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 def frechet_distance(fake: np.ndarray, real: np.ndarray) -> float:
     """FID's distance between Gaussians fitted to the two sets of features.
 
-    The covariances' product needs no matrix square root, whose rounding is worst where there are fewer pictures than
+    The covariances' product needs no matrix square root, whose rounding is worst where there are fewer images than
     features: the trace of that root is the sum of the singular values of one set's triangular factor times the other's.
     """
     means = [x.mean(0, dtype=np.float64) for x in (fake, real)]
@@ -27,7 +27,7 @@ class IDS:
     """What U-IDS and P-IDS are the means of, pair by pair; or why there are none. Either is 0.5 at most."""
 
     components: int  # dimensions that the SVM saw
-    mistaken: np.ndarray | None = None  # (N,) share of a pair's two pictures that the SVM takes for the other kind
+    mistaken: np.ndarray | None = None  # (N,) share of a pair's two images that the SVM takes for the other kind
     preferred: np.ndarray | None = None  # (N,) whether it takes the result for more real than its original
     reason: str | None = None
     warning: str | None = None  # what the numbers are worth

@@ -1,4 +1,4 @@
-"""Pictures that show where a result fails. All are (H, W, 3) uint8, masks (H, W) uint8 with 255 in the hole."""
+"""Images that show where a result fails. All are (H, W, 3) uint8, masks (H, W) uint8 with 255 in the hole."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .pixels import is_hole
 
-BRIGHTEST = 64  # grey levels of error
+BRIGHTEST = 64  # gray levels of error
 CELL, GAP, TITLE = 256, 4, 28  # of a sheet, in pixels
 
 
 def masked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The photo with a grey hole."""
+    """The photo with a gray hole."""
     return np.where(is_hole(mask)[..., None], np.uint8(127), image)
 
 
@@ -25,7 +25,7 @@ def error_map(result: np.ndarray, original: np.ndarray) -> np.ndarray:
 
 
 def outline_point(mask: np.ndarray) -> tuple[int, int]:
-    """Where to look closely, (y, x): the point of the hole's outline that is nearest to the picture's centre."""
+    """Where to look closely, (y, x): the point of the hole's outline that is nearest to the image's center."""
     hole = is_hole(mask).astype(np.uint8)
     outline = np.argwhere(hole != cv2.erode(hole, np.ones((3, 3), np.uint8)))
     centre = np.array(mask.shape) // 2
@@ -33,7 +33,7 @@ def outline_point(mask: np.ndarray) -> tuple[int, int]:
 
 
 def zoom(image: np.ndarray, point: tuple[int, int], factor: int = 8) -> np.ndarray:
-    """The square around a point, an eighth of the picture wide, as large as the whole picture."""
+    """The square around a point, an eighth of the image wide, as large as the whole image."""
     h, w = image.shape[:2]
     side = min(h, w) // factor
     y, x = (int(np.clip(p - side // 2, 0, size - side)) for p, size in zip(point, (h, w), strict=True))
@@ -41,7 +41,7 @@ def zoom(image: np.ndarray, point: tuple[int, int], factor: int = 8) -> np.ndarr
 
 
 def sheet(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Image.Image:
-    """Square pictures in rows, a title over every column."""
+    """Square images in rows, a title over every column."""
     size = len(titles) * (CELL + GAP) - GAP, TITLE + len(rows) * (CELL + GAP) - GAP
     canvas = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(18)

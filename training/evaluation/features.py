@@ -1,4 +1,4 @@
-"""Features of pictures, computed once for each picture and network."""
+"""Features of images, computed once for each image and network."""
 
 import hashlib
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ from .networks import FeatureNetwork
 
 
 class FeatureCache:
-    """Features in a folder, by network and by the hash of the picture's pixels."""
+    """Features in a folder, by network and by the hash of the image's pixels."""
 
     def __init__(self, network: FeatureNetwork, folder: Path):
         self.network, self.folder = network, folder / network.name
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
-        """Pictures (H, W, 3) uint8 -> features (N, D)."""
+        """Images (H, W, 3) uint8 -> features (N, D)."""
         return np.stack([self.one(picture) for picture in pictures])
 
     def one(self, picture: np.ndarray) -> np.ndarray:

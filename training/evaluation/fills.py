@@ -17,7 +17,7 @@ PATCH_RADIUS = 3  # pixels; PatchMatch compares patches of 7x7, as in its own ex
 
 
 class FlatFill:
-    """Flat grey, shifted in color to meet the known pixels: nothing but `close_seam`."""
+    """Flat gray, shifted in color to meet the known pixels: nothing but `close_seam`."""
 
     uses_seed = False
 

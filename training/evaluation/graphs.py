@@ -66,7 +66,7 @@ class Diffusion:
 
 
 def inpaint(method: Diffusion, photo: str, size: int, seed: int) -> dict:
-    """The graph that fills the transparent part of an input picture, `size` at its longest, and shows it as node "result"."""
+    """The graph that fills the transparent part of an input image, `size` at its longest, and shows it as node "result"."""
     image, mask, vae = ["prepared", 0], ["prepared", 1], ["checkpoint", 2]
     graph = {
         "checkpoint": node("CheckpointLoaderSimple", ckpt_name=method.checkpoint),

@@ -1,4 +1,4 @@
-"""Which weights and which pictures they were."""
+"""Which weights and which images they were."""
 
 import hashlib
 from pathlib import Path

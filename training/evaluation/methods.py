@@ -140,7 +140,7 @@ class SpandrelMethod:
 
 
 class PrecomputedMethod:
-    """Results that were made elsewhere: pictures in a folder, named like the photos, or as a template with {name} and
+    """Results that were made elsewhere: images in a folder, named like the photos, or as a template with {name} and
     {seed} says, of any of the suffixes."""
 
     def __init__(self, folder: str, names: Sequence[str], seeds: int):
@@ -163,7 +163,7 @@ class PrecomputedMethod:
 
 
 def find_pictures(template: str) -> dict[Path, Path]:
-    """Path without suffix -> picture, of all that a template without suffix stands for. Raises ConfigError for two pictures of
+    """Path without suffix -> image, of all that a template without suffix stands for. Raises ConfigError for two images of
     one name."""
     pattern = escape(template).replace("{name}", "*").replace("{seed}", "*") + ".*"
     found: dict[Path, Path] = {}
@@ -180,7 +180,7 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 
 def add_extra_models() -> None:
-    """MAT is among spandrel's extra models, whose licences are not free; it can be used where they are installed."""
+    """MAT is among spandrel's extra models, whose licenses are not free; it can be used where they are installed."""
     try:
         import spandrel_extra_arches
     except ImportError:

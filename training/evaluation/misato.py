@@ -2,7 +2,7 @@
 
     python -m training.evaluation.misato training/configs/sd15/misato.yaml
 
-Every set is clustered by its CLIP features, and the photo nearest to each centre is taken. The licences allow no copies, so
+Every set is clustered by its CLIP features, and the photo nearest to each center is taken. The licenses allow no copies, so
 what can be passed on is the manifest: which photo, which crop, which mask. Where it exists the choice is taken from it.
 """
 
@@ -34,7 +34,7 @@ from .networks import NETWORKS
 from .pairs import DOMAINS, PER_DOMAIN, centre_crop, crop_box
 
 log = logging.getLogger(__name__)
-Extract = Callable[[Iterable[np.ndarray]], np.ndarray]  # pictures (H, W, 3) uint8 -> features (N, D)
+Extract = Callable[[Iterable[np.ndarray]], np.ndarray]  # images (H, W, 3) uint8 -> features (N, D)
 MIN_HOLE = 0.05  # share of the photo that the foreground must leave of a hole
 MIN_WHOLE = 0.5  # share of such a hole that must be one piece
 DRAWS = 20  # masks to try on a photo
@@ -42,7 +42,7 @@ DRAWS = 20  # masks to try on a photo
 
 @dataclass(frozen=True)
 class MisatoRecipe:
-    """Choose MISATO's photos, or take the choice from a manifest, and write pictures and masks."""
+    """Choose MISATO's photos, or take the choice from a manifest, and write images and masks."""
 
     masks: MaskConfig
     out: str
@@ -73,7 +73,7 @@ class MisatoRecipe:
 
 
 def nearest_to_centres(features: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
-    """Features (N, D) -> of each of `count` clusters its members' numbers, the nearest to the centre first.
+    """Features (N, D) -> of each of `count` clusters its members' numbers, the nearest to the center first.
 
     Raises ConfigError for fewer photos than clusters.
     """
@@ -110,7 +110,7 @@ def distinct(files: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_source(file: Path, domain: str) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB; None where it is no readable picture."""
+    """(H, W, 3) uint8 RGB; None where it is no readable image."""
     return read_stored(file) if domain == "background" else read_photo(file)
 
 
@@ -175,7 +175,7 @@ def choose(recipe: MisatoRecipe, extract: Extract) -> list[dict]:
 
 
 def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
-    """Writes the pictures and masks of a manifest. Raises ConfigError for a photo or a mask that is not the one chosen."""
+    """Writes the images and masks of a manifest. Raises ConfigError for a photo or a mask that is not the one chosen."""
     folder, mixture = Path(recipe.out, str(recipe.size)), Mixture(recipe.masks)
     for kind in ("image", "mask"):
         (folder / kind).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The networks that metrics look through, from the libraries that the protocols name.
 
-Pictures are (B, 3, H, W) uint8. Weights lie in a folder of the user's choice and are downloaded into it once; where that
+Images are (B, 3, H, W) uint8. Weights lie in a folder of the user's choice and are downloaded into it once; where that
 is not possible the message says which file should lie where.
 """
 
@@ -34,7 +34,7 @@ CLIP_STATISTICS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258,
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """What turns pictures into features (B, D); `name` is what they are cached under."""
+    """What turns images into features (B, D); `name` is what they are cached under."""
 
     name: str
     extract: Callable[[Tensor], Tensor]
@@ -90,9 +90,9 @@ def inception_2015(folder: Path, device: torch.device) -> FeatureNetwork:
 
 
 def random_vgg(folder: Path, device: torch.device) -> FeatureNetwork:
-    """VGG-16 as torchvision initialises it, mean of its last 512 channels. Needs no weights.
+    """VGG-16 as torchvision initializes it, mean of its last 512 channels. Needs no weights.
 
-    Random embeddings rank generators much as trained ones do (Naeem et al., ICML 2020), and favour no method here: they
+    Random embeddings rank generators much as trained ones do (Naeem et al., ICML 2020), and favor no method here: they
     have seen no photos at all. Their scores compare with nothing but each other.
     """
     with torch.random.fork_rng(devices=[]):
@@ -157,6 +157,6 @@ class Perceptual:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, others: Tensor) -> Tensor:
-        """Distances (B,) between pictures."""
+        """Distances (B,) between images."""
         a, b = (x.to(self.device).float() / 127.5 - 1 for x in (images, others))
         return self.network(a, b).flatten().cpu()

@@ -150,7 +150,7 @@ def require_masks(paths: list[Path]) -> list[Path]:
 
 
 def check(pair: Pair, size: int) -> Pair:
-    """Raises ConfigError for a picture or a mask that is not `size` square, and for a mask without a hole."""
+    """Raises ConfigError for an image or a mask that is not `size` square, and for a mask without a hole."""
     if not pair.image.shape[:2] == pair.mask.shape == (size, size):
         raise ConfigError(f"{pair.name}: picture {pair.image.shape}, mask {pair.mask.shape}; expected {size} square")
     if not pair.mask.any():
@@ -159,7 +159,7 @@ def check(pair: Pair, size: int) -> Pair:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises OSError for what is no readable picture."""
+    """(H, W, 3) uint8 RGB. Raises OSError for what is no readable image."""
     photo = read_photo(path)
     if photo is None:
         raise OSError(f"{path}: not a readable picture")

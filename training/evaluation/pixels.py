@@ -1,11 +1,11 @@
-"""Metrics of one picture that need no network. Pictures are (H, W, 3) uint8, masks (H, W) uint8 with 255 in the hole."""
+"""Metrics of one image that need no network. Images are (H, W, 3) uint8, masks (H, W) uint8 with 255 in the hole."""
 
 import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
 
 LUMINANCE = np.array([0.2989, 0.587, 0.114])
-MIN_DIFFERENCE = 1e-6  # grey levels
+MIN_DIFFERENCE = 1e-6  # gray levels
 BLUR = 2.0  # standard deviation in pixels; finer than this is texture
 RIM = 3  # pixels inside the hole's edge, whose step would count as texture
 
@@ -17,7 +17,7 @@ def is_hole(mask: np.ndarray) -> np.ndarray:
 
 def composite(result: np.ndarray, original: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The result in the hole and the original elsewhere: every metric starts from it, or the autoencoder's drift over
-    the known pixels would outweigh the hole. Raises ValueError for pictures of other sizes."""
+    the known pixels would outweigh the hole. Raises ValueError for images of other sizes."""
     if not result.shape == original.shape == (*mask.shape, 3):
         raise ValueError(
             f"the result is {result.shape}, the original {original.shape} and the mask {mask.shape}; all should be of one size, the pictures RGB"
@@ -26,7 +26,7 @@ def composite(result: np.ndarray, original: np.ndarray, mask: np.ndarray) -> np.
 
 
 def psnr(composite: np.ndarray, original: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of the whole picture in dB, 70 at most."""
+    """Peak signal-to-noise ratio of the whole image in dB, 70 at most."""
     error = np.square((composite.astype(np.float64) - original) / 255)
     return float(-10 * np.log10(error.mean() + 1e-7))
 
@@ -38,7 +38,7 @@ def ssim(composite: np.ndarray, original: np.ndarray) -> float:
 
 
 def grad(result: np.ndarray, original: np.ndarray, mask: np.ndarray) -> float:
-    """Seams: mean length of the Sobel gradient of (composite - original) on the hole's outline, in grey levels.
+    """Seams: mean length of the Sobel gradient of (composite - original) on the hole's outline, in gray levels.
 
     The composite is blended by the mask as it is, soft or hard. NaN for a mask without any outline.
     """
@@ -63,6 +63,6 @@ def texture(composite: np.ndarray, original: np.ndarray, mask: np.ndarray) -> fl
 
 
 def fine(image: np.ndarray) -> np.ndarray:
-    """What a Gaussian takes away from a picture, (H, W, 3) in grey levels."""
+    """What a Gaussian takes away from an image, (H, W, 3) in gray levels."""
     image = image.astype(np.float64)
     return image - cv2.GaussianBlur(image, (0, 0), BLUR, borderType=cv2.BORDER_REFLECT)

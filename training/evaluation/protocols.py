@@ -18,14 +18,14 @@ class Protocol:
     """What FID, U-IDS and P-IDS are computed from."""
 
     features: str  # of networks.NETWORKS
-    reduce: bool  # to as many dimensions as a picture has rows, before the SVM
+    reduce: bool  # to as many dimensions as an image has rows, before the SVM
 
 
 PROTOCOLS = {
     "asuka": Protocol("inception-torchvision", True),  # ASUKA's published scripts
     "comod": Protocol("inception-2015-12-05", False),  # Co-Mod's, and MAT's
 }
-METRICS = {  # of single pictures; name -> (unit, is more better)
+METRICS = {  # of single images; name -> (unit, is more better)
     "u": ("", True),
     "p": ("", True),
     "psnr": ("dB", True),
@@ -60,7 +60,7 @@ class Networks:
 
 
 def measure(results: Sequence[np.ndarray], original: np.ndarray, mask: np.ndarray, networks: Networks) -> dict:
-    """The metrics of one hole, means over its results of several seeds. Pictures (H, W, 3) and mask (H, W) uint8."""
+    """The metrics of one hole, means over its results of several seeds. Images (H, W, 3) and mask (H, W) uint8."""
     composites = [composite(result, original, mask) for result in results]
     images, real = as_batch(composites), as_batch([original])
     hole = torch.from_numpy(is_hole(mask)).float()[None, None]
@@ -109,6 +109,6 @@ def as_batch(pictures: Sequence[np.ndarray]) -> Tensor:
 
 
 def similarity(network: FeatureCache, pictures: Sequence[np.ndarray], original: np.ndarray) -> float:
-    """Mean cosine between each picture's features and the original's."""
+    """Mean cosine between each image's features and the original's."""
     a, b = network(pictures), network([original])
     return float(np.mean(a @ b[0] / (np.linalg.norm(a, axis=1) * np.linalg.norm(b[0]))))

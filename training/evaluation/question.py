@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class InpaintInput:
-    """A picture (H, W, 3) uint8 that is grey in the hole, the hole (H, W) bool, the seed of the noise, and how many other
+    """An image (H, W, 3) uint8 that is gray in the hole, the hole (H, W) bool, the seed of the noise, and how many other
     seeds the same was asked with before."""
 
     name: str
@@ -27,7 +27,7 @@ class InpaintInput:
 
 
 class Method(Protocol):
-    """Answers a question with a picture (H, W, 3) uint8; what it says outside of the hole is not looked at."""
+    """Answers a question with an image (H, W, 3) uint8; what it says outside of the hole is not looked at."""
 
     uses_seed: bool
     weights: dict[str, str]  # file -> SHA-256, or what else tells one version from another

@@ -1,4 +1,4 @@
-"""The results as people read them: a Markdown table, plots, and a page of pictures to leaf through."""
+"""The results as people read them: a Markdown table, plots, and a page of images to leaf through."""
 
 from collections.abc import Sequence
 from html import escape
@@ -128,7 +128,7 @@ def html_table(markdown: str) -> str:
 
 
 def write_plots(folder: Path, results: dict, images: list[dict]) -> list[str]:
-    """One plot a metric: every method's mean over pictures with its 95 % interval, and the FID of every seed. Returns the
+    """One plot a metric: every method's mean over images with its 95 % interval, and the FID of every seed. Returns the
     file names."""
     folder.mkdir(exist_ok=True)
     names = []
@@ -174,7 +174,7 @@ def shown_composite(out: Path, method: str, pair: Pair) -> np.ndarray:
 
 
 def exhibit(out: Path, pair: Pair, methods: list[str]) -> str:
-    """One photo's section of the page: input, original, and of every method the picture, its error and a close-up."""
+    """One photo's section of the page: input, original, and of every method the image, its error and a close-up."""
     folder = out / "shown" / pair.name
     folder.mkdir(parents=True, exist_ok=True)
     point = outline_point(pair.mask)

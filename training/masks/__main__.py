@@ -68,7 +68,7 @@ def main() -> None:
         }
     try:
         Image.fromarray(contact_sheet(rows)).save(arguments.preview)
-    except (OSError, ValueError) as error:  # no such folder, no such kind of picture
+    except (OSError, ValueError) as error:  # no such folder, no such kind of image
         parser.error(f"could not write {arguments.preview}: {error}")
 
 

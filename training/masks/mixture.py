@@ -45,7 +45,7 @@ class MaskConfig:
     # The paper does not state these four, nor the lower patch ratio; sides are shares of the mask's.
     object_sides: tuple[float, float] = (0.25, 0.85)  # longest side of an object
     object_grow: float = 15 / 256  # at most
-    coco_area: tuple[float, float] = (0.005, 0.5)  # of an instance, as a share of its picture
+    coco_area: tuple[float, float] = (0.005, 0.5)  # of an instance, as a share of its image
     rectangle_sides: tuple[float, float] = SIDES
     size: int = 256
 

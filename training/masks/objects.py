@@ -80,7 +80,7 @@ class MaskFiles(Sequence):
 
 
 class MaskFolder(Sequence):
-    """The shapes in a folder of mask pictures, white on black, each cropped to its bounding box."""
+    """The shapes in a folder of mask images, white on black, each cropped to its bounding box."""
 
     KEPT = 4096  # shapes that stay in memory, as bits: every data worker has its own
 
