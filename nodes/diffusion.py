@@ -7,6 +7,8 @@ import logging
 import comfy.model_management
 from torch import Tensor
 
+from .tensors import nchw_to_image
+
 log = logging.getLogger(__name__)
 
 
@@ -19,6 +21,16 @@ def image_latent(model, samples: dict) -> Tensor:
             f"the latent is {tuple(latent.shape)} but the model expects (batch, {channels}, height, width); encode the image with the VAE of this model"
         )
     return latent
+
+
+def encode_image(vae, image: Tensor) -> Tensor:
+    """Encode `image` (B, 3, H, W) in [0, 1] to a latent (B, C, h, w). Raises ValueError if it is smaller than a latent pixel."""
+    (height, width), least = image.shape[-2:], vae.spacial_compression_encode()
+    if min(height, width) < least:
+        raise ValueError(
+            f"the image is {width}x{height} but the VAE encodes no fewer than {least}x{least} pixels; enlarge it, or connect Inpaint Prepare, which pads"
+        )
+    return vae.encode(nchw_to_image(image))
 
 
 def warn_of_masked_images(model, *conditionings: list) -> None:

@@ -11,8 +11,8 @@ from ..asuka_modules import seams
 from ..asuka_modules.guidance import guide
 from ..asuka_modules.masking import reduce_mask
 from .checks import checked
-from .diffusion import image_latent
-from .tensors import broadcast, image_to_nchw, inpaint_inputs, nchw_to_image, require_finite
+from .diffusion import encode_image, image_latent
+from .tensors import broadcast, image_to_nchw, inpaint_inputs, require_finite
 from .window import Window
 
 
@@ -123,7 +123,7 @@ def encode_target(
     require_finite("prior_image", filled)
     if close_seam:
         filled = seams.close_seam(filled, image, mask).clamp(0, 1).to(image)
-    target = vae.encode(nchw_to_image(filled))
+    target = encode_image(vae, filled)
     image_latent(model, {"samples": target})
     latent_size = target.shape[-2:]
     mask = Window(mask.shape[-2:], latent_size, vae.spacial_compression_encode()).cut(mask)

@@ -5,7 +5,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .checks import checked
-from .tensors import inpaint_inputs, nchw_to_image
+from .diffusion import encode_image
+from .tensors import inpaint_inputs
 from .window import Window
 
 
@@ -47,7 +48,7 @@ class ASUKA_InpaintConditioning(io.ComfyNode):
         cls, positive: list, negative: list, vae, image: Tensor, mask: Tensor, noise_mask: bool
     ) -> io.NodeOutput:
         image, mask = inpaint_inputs(image, mask)
-        encoded = vae.encode(nchw_to_image(image))
+        encoded = encode_image(vae, image)
         mask = Window(mask.shape[-2:], encoded.shape[-2:], vae.spacial_compression_encode()).cut(mask)
         values = {"concat_latent_image": encoded, "concat_mask": mask}
         latent = {"samples": encoded} | ({"noise_mask": mask} if noise_mask else {})

@@ -48,6 +48,7 @@ def find_hole(image: Tensor, mask: Tensor, threshold: float = 0.5) -> Tensor:
 
 def without_channel(mask: Tensor) -> Tensor:
     """Convert any tensor that nodes pass as a MASK to floating-point (B, H, W). Raises ValueError for anything else."""
+    require_dense("mask", mask)
     if mask.ndim == 4 and 1 in (mask.shape[1], mask.shape[3]):
         mask = mask.squeeze(1 if mask.shape[1] == 1 else 3)
     elif mask.ndim == 2:
@@ -104,9 +105,19 @@ def warn_if_nothing_is_known(hole: Tensor) -> None:
 
 
 def require_values(name: str, tensor: Tensor, axes: int, expected: str) -> None:
-    """Raise ValueError if a tensor has another number of axes, or is empty."""
+    """Raise ValueError if a tensor has another number of axes, is empty, or is of a kind that torch cannot compute with."""
+    require_dense(name, tensor)
     if tensor.ndim != axes or not tensor.numel():
         raise ValueError(f"the {name} is {tuple(tensor.shape)}, expected {expected} and none of them 0; {REMEDY}")
+
+
+def require_dense(name: str, tensor: Tensor) -> None:
+    """Raise ValueError for sparse, nested and meta tensors, and for complex numbers and fp8."""
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
+        raise ValueError(f"the {name} is not a dense tensor in memory; {REMEDY}")
+    if tensor.is_complex() or (tensor.is_floating_point() and tensor.element_size() == 1):
+        found = str(tensor.dtype).removeprefix("torch.")
+        raise ValueError(f"the {name} has dtype {found}, expected float32 or float16; {REMEDY}")
 
 
 def require_finite(name: str, values: Tensor, remedy: str = REMEDY) -> None:

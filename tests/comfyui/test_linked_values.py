@@ -181,6 +181,41 @@ def test_something_else_than_a_vae(extension, given, name):
             node.execute(**arguments | {"vae": other})
 
 
+@pytest.mark.parametrize("name", ["InpaintConditioning", "MAEPriorGuidance"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 64), (64, 7)])
+def test_image_smaller_than_a_latent_pixel(extension, given, name, size):
+    node, rng = every_node(extension)[name], np.random.default_rng(0)
+    arguments = {socket.id: taken(socket, rng, given) for socket in node.define_schema().inputs}
+    image = torch.rand(1, *size, 3)
+    arguments |= {"image": image, "prior_image": image, "mask": torch.ones(1, *size), "strength": 1.0}
+    arguments = {socket.id: arguments[socket.id] for socket in node.define_schema().inputs}
+    with pytest.raises(ValueError, match=f"the image is {size[1]}x{size[0]} but the VAE encodes no fewer than 8x8"):
+        node.execute(**arguments)
+
+
+ODD = {
+    "sparse": torch.Tensor.to_sparse,
+    "meta": lambda x: x.to("meta"),
+    "complex": lambda x: x.to(torch.complex64),
+    "fp8": lambda x: x.to(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("kind", ODD)
+def test_tensors_that_cannot_be_computed_with(extension, given, weights, name, kind):
+    node, rng = every_node(extension)[name], np.random.default_rng(0)
+    sockets = node.define_schema().inputs
+    arguments = {socket.id: taken(socket, rng, given) for socket in sockets}
+    for socket in sockets:
+        value = arguments[socket.id]
+        if socket.get_io_type() in ("IMAGE", "MASK", "LATENT", "ASUKA_PRIOR"):
+            odd = {"samples": ODD[kind](value["samples"])} if isinstance(value, dict) else ODD[kind](value.float())
+            with pytest.raises(ValueError, match=r"is not a dense tensor|has dtype") as raised:
+                node.execute(**arguments | {socket.id: odd})
+            assert said_by_the_node(raised.value)
+
+
 @pytest.mark.parametrize("name", NODES)
 @torch.inference_mode()
 def test_fuzzed_calls(extension, given, weights, name):
