@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..engine.config import ConfigError
 from ..engine.mask_file import MAX_PIXELS, TOO_LARGE
+from .jpeg import flaw
 
 OPENCV = (4, 13)  # older ones decode half a JPEG, with gray for the rest, and do not turn a WebP
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -62,6 +63,8 @@ def decode(data: bytes, flags: int, enough: int | None = None) -> tuple[np.ndarr
         return None, "damaged: its end is missing"
     if enough and kind == "JPEG":
         flags = next((flag for by, flag in REDUCED.items() if min(width, height) // by >= enough), flags)
+    if kind in ("JPEG", "MPO") and (damage := flaw(data)):
+        return None, damage
     image = None
     with suppress(cv2.error):  # a header that promises too many pixels
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
