@@ -48,7 +48,7 @@ class Part:
         ]
         integers = [key for key, value in self.state_dict.items() if not value.is_floating_point()]
         problems = [
-            f"{what}: {', '.join(keys[:5])}{' ...' if len(keys) > 5 else ''} ({len(keys)})"
+            f"{what}: {', '.join(keys[:5])[:500]}{' ...' if len(keys) > 5 else ''} ({len(keys)})"
             for what, keys in (
                 ("missing", missing),
                 ("unexpected", unexpected),

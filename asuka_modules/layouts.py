@@ -72,7 +72,7 @@ def recognize(tensors: State) -> CheckpointFormat:
         if key in tensors:
             raise FormatError(description)
     known = "; ".join(dict.fromkeys(checkpoint_format.name for checkpoint_format in CHECKPOINT_FORMATS))
-    some = ", ".join(sorted(tensors)[:5])
+    some = ", ".join(sorted(tensors)[:5])[:200]
     raise FormatError(f"not recognized; it contains {len(tensors)} tensors such as {some}. Known: ASUKA's own; {known}")
 
 

@@ -20,7 +20,10 @@ OTHERS = {  # first bytes of files that are mistaken for weights -> what they ar
 
 
 class CheckpointError(ValueError):
-    """An unusable weight file; the message gives the file, what was found and what was expected."""
+    """An unusable weight file; the message gives the file, what was found and what was expected, in one printable line."""
+
+    def __init__(self, message: str):
+        super().__init__("".join(character if character.isprintable() else "?" for character in message))
 
 
 class NoNetworkError(CheckpointError):
@@ -44,11 +47,12 @@ class WeightFile:
             try:
                 with opened(shard) as file:
                     self.metadata |= file.metadata() or {}
-                    shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 (not a dict)
+                    keys = file.keys()
+                    if len(keys) > TENSORS:
+                        raise NoNetworkError(f"{shard}: contains {len(keys)} tensors, more than any network of ours")
+                    shapes = {key: file.get_slice(key).get_shape() for key in keys}
             except SafetensorError as error:
                 raise unreadable(shard, error) from error
-            if len(shapes) > TENSORS:
-                raise NoNetworkError(f"{shard}: contains {len(shapes)} tensors, more than any network of ours")
             self.outline |= {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
     def read(self, keys: Collection[str]) -> dict[str, Tensor]:

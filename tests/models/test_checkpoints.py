@@ -284,6 +284,30 @@ def test_file_of_very_many_tensors_is_refused_at_once(tmp_path):
         checkpoints.load(tmp_path / "many.safetensors")
 
 
+def test_names_in_a_file_cannot_spoil_its_message(bundle, tmp_path):
+    """Line breaks, escape sequences of terminals, characters that cannot be written, and names of a megabyte."""
+    path = tmp_path / "names.safetensors"
+    odd = ("first\nsecond", "\x1b[31mred", "\u202eright to left", "x" * 10**6)
+    for tensors, info in [({name: torch.zeros(1)}, None) for name in odd] + [
+        ({"mae.x": torch.zeros(1)}, {"asuka": json.dumps({"format": 1, "parts": parts})})
+        for parts in ({"\ud800": {}}, {"mae": {"\ud800": 1}}, {"mae": {"a\nb": 1}}, {"mae": {"x" * 10**6: 1}})
+    ]:
+        save_file(tensors, path, info)
+        with pytest.raises(CheckpointError, match=r"names\.safetensors: ") as error:
+            checkpoints.load(path)
+        message = str(error.value)
+        assert message.isprintable()
+        assert len(message) < 800
+
+    def flatten(tensors, described):
+        tensors["mae.mask_token"] = tensors["mae.mask_token"].view(*[1] * 900, -1)
+
+    rewrite(bundle, flatten)
+    with pytest.raises(CheckpointError, match="size mismatch: mask_token is") as error:
+        checkpoints.load(bundle)["mae"].build()
+    assert len(str(error.value)) < 1000
+
+
 def test_wrong_tensors_are_named(bundle):
     def change(tensors, described):
         del tensors["mae.norm.weight"]
