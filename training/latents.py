@@ -176,8 +176,8 @@ class Encoded(Dataset):
     ):
         self.photos, self.latents, self.priors, self.transform, self.seed = photos, latents, priors, transform, seed
 
-    def fingerprint(self) -> str:
-        return self.photos.fingerprint()
+    def lists(self) -> dict[str, str]:
+        return self.photos.lists()
 
     def crop(self, index: int) -> dict[str, Tensor]:
         """The image and mask that sample `index` is of."""

@@ -1,5 +1,6 @@
 """What ends a run from within the data ends it in one line."""
 
+import json
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from training.data import DataConfig
 from training.engine.config import ConfigError
 from training.engine.mask_file import MaskError
 from training.engine.worker_errors import one_line
-from training.masks import MaskConfig
+from training.masks import MaskConfig, Mixture
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.trains
@@ -84,3 +85,37 @@ def test_photos_added_before_a_run_goes_on_are_told(photos, masks, tmp_path):
         mae.train(longer)
     (folder / "more.jpg").unlink()
     mae.train(longer)
+
+
+@pytest.mark.parametrize("change", ["added", "removed"])
+def test_masks_changed_before_a_run_goes_on_are_told(photos, masks, tmp_path, change):
+    folder = shutil.copytree(masks, tmp_path / "masks")
+    data, holes = DataConfig(folders=(str(photos),), size=64), MaskConfig(objects=str(folder), size=64)
+    recipe = mae.MAERecipe(data, holes, run_config(tmp_path / "out"), TINY_MAE)
+    mae.train(recipe)
+    longer = replace(recipe, run=replace(recipe.run, steps=3))
+    if change == "added":
+        shutil.copy(masks / "0.png", folder / "more.png")
+    else:
+        (folder / "2.png").rename(tmp_path / "2.png")
+    with pytest.raises(ConfigError, match=r"holds a run that began with another list of masks; choose another run.out"):
+        mae.train(longer)
+    if change == "added":
+        (folder / "more.png").unlink()
+    else:
+        (tmp_path / "2.png").rename(folder / "2.png")
+    mae.train(longer)
+
+
+def test_other_instances_of_coco_have_another_fingerprint(tmp_path):
+    def fingerprint(*corners: int) -> str:
+        shapes = [
+            {"id": i, "image_id": 1, "area": 900, "segmentation": [[x, x, x + 30, x, x + 30, x + 30, x, x + 30]]}
+            for i, x in enumerate(corners)
+        ]
+        path = tmp_path / f"{corners}.json"
+        path.write_text(json.dumps({"images": [{"id": 1, "width": 100, "height": 100}], "annotations": shapes}))
+        return Mixture(MaskConfig(objects=str(path))).fingerprint()
+
+    assert fingerprint(5, 10) == fingerprint(5, 10)
+    assert len({fingerprint(5, 10), fingerprint(10, 5), fingerprint(5), fingerprint(5, 10, 20)}) == 4

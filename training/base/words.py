@@ -80,6 +80,7 @@ class RandomMaskAndPrior:
 
     def __init__(self, recipe: WordsRecipe):
         self.holes, self.share = RandomMask(recipe.masks), recipe.reconstructed_share
+        self.mixture = self.holes.mixture
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
         self.holes(sample, rng, index)

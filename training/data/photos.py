@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
@@ -106,8 +107,14 @@ class Photos(Dataset):
         """Of the photos' names in their order: with other photos, sample i shows another one."""
         digest = hashlib.sha256()
         for i in range(len(self.source)):
-            digest.update(self.source.name(i).encode() + b"\n")
+            digest.update(os.fsencode(self.source.name(i)) + b"\n")
         return digest.hexdigest()
+
+    def lists(self) -> dict[str, str]:
+        """Fingerprints of all that samples are drawn from, by what it is: the photos and, where there are any, the masks."""
+        mixture = getattr(self.transform, "mixture", None)
+        masks = {"list of masks": mixture.fingerprint()} if mixture else {}
+        return {"list of photos": self.fingerprint(), **masks}
 
     def photo(self, index: int) -> np.ndarray:
         """The photo that sample `index` shows: every photo once an epoch. Raises OSError where none is readable."""

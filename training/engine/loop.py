@@ -245,9 +245,7 @@ def fit(
         tell_dry_run(training, to_float(next(iter(loader))))
         return objective.trained
     noted = json.loads(
-        json.dumps(
-            asdict(run) | ({"recipe": asdict(recipe) | {"run": None} | list_of_photos(dataset)} if recipe else {})
-        )
+        json.dumps(asdict(run) | ({"recipe": asdict(recipe) | {"run": None} | lists(dataset)} if recipe else {}))
     )
     with ExitStack() as stack:
         if training.main:
@@ -318,9 +316,9 @@ def validation_loss(training: Training, samples: Dataset) -> float:
     return float(torch.stack(losses).mean())
 
 
-def list_of_photos(dataset: Dataset) -> dict[str, str]:
-    """A fingerprint of the photos, where the dataset has one, under the name by which a run with others is refused."""
-    return {"list of photos": dataset.fingerprint()} if hasattr(dataset, "fingerprint") else {}
+def lists(dataset: Dataset) -> dict[str, str]:
+    """Fingerprints of photos and masks, where the dataset has them, under the names by which a run with others is refused."""
+    return dataset.lists() if hasattr(dataset, "lists") else {}
 
 
 def require_finite(losses: list[Tensor], grad_norm: Tensor, out: Path, step: int) -> None:

@@ -1,5 +1,6 @@
 """The mixture of masks that ASUKA trains with (sec. 3.1)."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -71,7 +72,7 @@ class Mixture:
             if config.objects.endswith(".json")
             else MaskFolder(config.objects)
         )
-        self.objects = Objects(shapes, config.object_sides, config.object_grow)
+        self.shapes, self.objects = shapes, Objects(shapes, config.object_sides, config.object_grow)
         sources = [[source[name] for name in config.irregular if name in source] for source in (LAMA, FREE_FORM)]
         self.irregular = [source for source in sources if source]
 
@@ -89,6 +90,14 @@ class Mixture:
         raise ConfigError(
             f"none of {MAX_DRAWS} masks covers {low:.0%} to {high:.0%} of the patches; check {self.config}"
         )
+
+    def fingerprint(self) -> str:
+        """Of the masks in files, in their order: with others, the same random numbers draw other holes."""
+        shapes = self.ready.masks if self.ready else self.shapes
+        if isinstance(shapes, CocoInstances):
+            return hashlib.sha256(shapes.points.tobytes() + shapes.lengths.tobytes()).hexdigest()
+        files = shapes.masks.files if isinstance(shapes, MaskFolder) else shapes.files
+        return hashlib.sha256("\n".join(map(str, files)).encode(errors="surrogateescape")).hexdigest()
 
     def kind(self, rng: np.random.Generator) -> Callable[[np.random.Generator], np.ndarray]:
         """What draws one of the kinds of masks, with the paper's shares; LaMa's and Co-Mod's (or MAT's) are equally likely."""
