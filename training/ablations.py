@@ -7,7 +7,7 @@ decoder-*.yaml (which go on from the miniature's decoder). Finished ones are kep
 picks some of them.
 """
 
-from . import parsers
+from .engine import parsers
 
 if __name__ == "__main__":
     parsers.ablations().parse_args()  # answers --help and mistakes before torch is loaded
@@ -15,12 +15,14 @@ if __name__ == "__main__":
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from . import align, decoder, mae
 from .base import words
 from .engine import config
 from .engine.command_line import errors_told
-from .export import TYPES, export
 from .miniature import CONFIGS, STAGES
+from .weights.export import export
 
 RECIPES: dict[
     str, tuple[type, Callable, str | None]
@@ -64,7 +66,7 @@ def main() -> None:
             continue
         trained = Path(recipe.run.out, f"{part}.safetensors")
         info = {"variant": f"miniature, {path.stem}"}
-        export({part: trained}, arguments.out / f"{path.stem}.safetensors", TYPES["fp16"], info)
+        export({part: trained}, arguments.out / f"{path.stem}.safetensors", torch.float16, info)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
+from typing_extensions import NotRequired
 
 from asuka_modules import checkpoints
 from asuka_modules.decoder import BASE, DecoderConfig, HarmonizingDecoder
@@ -91,6 +92,26 @@ class DecoderRecipe:
         require_same("data.size", self.data.size, "masks.size", self.masks.size)
 
 
+class DecoderBatch(TypedDict):
+    """What DecoderObjective is given, of images S pixels square; h = S / 8. Settings of the recipe that are off leave out their keys."""
+
+    image: Tensor  # (B, 3, S, S) float32 in [0, 1], the clean image, which the decoder sees outside the hole
+    mask: Tensor  # (B, 1, S, S) float32, 1 in the hole; all 1 for an unconditional sample
+    corrupted: Tensor  # (B, 3, S, S) float32 in [0, 1], the image whose latent is decoded
+    posterior: Tensor  # (B, 4, h, h) float32, standard normal: the noise of the VAE's posterior
+    adversarial: Tensor  # (B,) bool, whether the discriminator's terms have begun
+    estimated: NotRequired[
+        Tensor
+    ]  # (B,) bool, whether the latent is the U-Net's one-step estimate (predicted_x0_share)
+    timestep: NotRequired[Tensor]  # (B,) int64 in 0..999, of that estimate
+    noise: NotRequired[Tensor]  # (B, 4, h, h) float32, standard normal, of that estimate
+    sampled: NotRequired[Tensor]  # (B,) bool, whether the latent is `latent` (sampled)
+    latent: NotRequired[Tensor]  # (B, 4, h, h) float32, its hole filled by the U-Net, times the VAE's scaling factor
+    directions: NotRequired[
+        Tensor
+    ]  # (B, levels, K, 3, k, k) float32 of length 1 (texture_weight); see training.texture
+
+
 class DecoderObjective(Objective):
     """L1, LPIPS and a hinge patch-GAN between the decoded and the clean image, all on values in [-1, 1]."""
 
@@ -103,6 +124,13 @@ class DecoderObjective(Objective):
             self.perceptual = load_perceptual(recipe.perceptual_network).requires_grad_(False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of the harmonizing decoder (ASUKA, sec. 3.3; Asymmetric VQGAN's), for image x, hole m, latent z of the
+        corrupted image, y = decoder(z, x (1 - m), m) and discriminator D:
+
+        L = |y - x| + perceptual_weight LPIPS(y, x) + adversarial_weight w (-D(y)) + max(0, 1 - D(x)) / 2 + max(0, 1 + D(y)) / 2,
+        means over all pixels or patches, values in [-1, 1], w being VQGAN's adaptive weight (`training.adversary`). The last
+        two terms train D alone. With `texture_weight`, `training.texture`'s distance is added. `batch` is a DecoderBatch.
+        """
         image = batch["image"]
         with torch.no_grad():
             latent = self.base.encode(batch["corrupted"], batch["posterior"])

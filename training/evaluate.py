@@ -8,7 +8,7 @@
 stopped.
 """
 
-from . import parsers
+from .engine import parsers
 
 if __name__ == "__main__":
     parsers.evaluate().parse_args()  # answers --help and mistakes before torch is loaded

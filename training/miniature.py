@@ -6,7 +6,7 @@ Finished stages are kept and an interrupted one continues, so the command can be
 some stages alone: `base`, `mae` and `spl` wait for no other, so they can be started side by side.
 """
 
-from . import parsers
+from .engine import parsers
 
 if __name__ == "__main__":
     parsers.miniature().parse_args()  # answers --help and mistakes before torch is loaded
@@ -30,7 +30,7 @@ from .base import words
 from .engine import config
 from .engine.command_line import errors_told
 from .engine.loop import RunConfig
-from .export import export
+from .weights.export import export
 
 CONFIGS = Path(__file__).parent / "configs" / "miniature"
 

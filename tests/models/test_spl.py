@@ -16,7 +16,7 @@ from asuka_modules.spl import (
     normalize_region,
 )
 from asuka_modules.weight_file import CheckpointError
-from training.convert import convert
+from training.weights.convert import convert
 
 TINY = SPLConfig(ch=8, feature_dim=5, dense_blocks=2, dense_layers=2, growth=4, recon_blocks=1, middle_blocks=2)
 

@@ -12,7 +12,7 @@ import pytest
 from test_resume import command
 
 from asuka_modules.checkpoints import PARTS
-from training import parsers
+from training.engine import parsers
 from training.miniature import STAGES
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.decoder import DecoderConfig, HarmonizingDecoder
 from asuka_modules.mae import MAE, MAEConfig
 from asuka_modules.weight_file import CheckpointError
-from training.convert import convert
+from training.weights.convert import convert
 
 MAE_CONFIG = MAEConfig(embed_dim=768, depth=1, num_heads=12, decoder_depth=1, partial_patches=True)
 DECODER_CONFIG = DecoderConfig(32, (1, 2), 1, 16, False, True, "area")

@@ -13,8 +13,8 @@ from asuka_modules import checkpoints
 from asuka_modules.alignment import Alignment, AlignmentConfig
 from asuka_modules.mae import MAE, MAEConfig
 from training.engine.git_revision import git_revision
-from training.export import export, main
 from training.weights.card import card
+from training.weights.export import export, main
 
 LOG = "step,loss,grad_norm,lr,images_per_second\n20,1.5,1,1e-3,40\n40,0.5,1,1e-3,10\n"
 

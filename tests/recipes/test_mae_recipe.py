@@ -16,6 +16,7 @@ from training.data import DataConfig, Photos, to_float
 from training.engine import config
 from training.engine.git_revision import git_revision
 from training.masks import MaskConfig
+from training.weights.mae import random_mae, start_from
 
 
 @pytest.mark.parametrize("partial_patches", [False, True])
@@ -39,21 +40,21 @@ def test_mae(photos, masks, tmp_path, partial_patches):
 
 
 def test_partial_patches_begin_as_the_plain_mae(tmp_path):
-    plain = mae.random_mae(TINY_MAE)
+    plain = random_mae(TINY_MAE)
     checkpoints.save(tmp_path / "plain.safetensors", {"mae": plain})
-    partial = mae.start_from(str(tmp_path / "plain.safetensors"), replace(TINY_MAE, partial_patches=True))
+    partial = start_from(str(tmp_path / "plain.safetensors"), replace(TINY_MAE, partial_patches=True))
     image, mask = torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
     mask[..., 10:30, 10:31] = 1
     assert partial.config.partial_patches
     assert torch.equal(partial.decoder_features(image, mask), plain.decoder_features(image, mask))
     checkpoints.save(tmp_path / "partial.safetensors", {"mae": partial})
     with pytest.raises(config.ConfigError, match=r"partial_patches=True.*but model is .*partial_patches=False"):
-        mae.start_from(str(tmp_path / "partial.safetensors"), TINY_MAE)
+        start_from(str(tmp_path / "partial.safetensors"), TINY_MAE)
 
 
 def test_weight_of_partial_patches_comes_back_from_beyond_one():
     """Where the clamp alone would have no gradient any more."""
-    partial = mae.random_mae(replace(TINY_MAE, partial_patches=True)).train()
+    partial = random_mae(replace(TINY_MAE, partial_patches=True)).train()
     image, mask = torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
     mask[..., 10:30, 10:31] = 1
     torch.nn.init.constant_(partial.alpha, 1.01)
@@ -75,9 +76,9 @@ def test_mae_begins_with_timms_encoder(tmp_path):
     encoder = timm.models.VisionTransformer(img_size=224, embed_dim=512, depth=2, num_heads=16, num_classes=7)
     path = tmp_path / "encoder.safetensors"
     save_file(encoder.state_dict(), path)
-    found = mae.start_from(str(path), None)
+    found = start_from(str(path), None)
     torch.save({"model": encoder.state_dict()}, tmp_path / "mae_pretrain_vit.pth")  # facebook's
-    from_pickle = mae.start_from(str(tmp_path / "mae_pretrain_vit.pth"), None)
+    from_pickle = start_from(str(tmp_path / "mae_pretrain_vit.pth"), None)
     assert from_pickle.config == found.config
     assert all(
         torch.equal(found.state_dict()[k], v) for k, v in from_pickle.state_dict().items() if k.startswith("blocks")
@@ -92,21 +93,21 @@ def test_mae_begins_with_timms_encoder(tmp_path):
         timm.models.VisionTransformer(**shape, class_token=False, global_pool="avg", fc_norm=False),
         without | {"pos_embed": state["pos_embed"][:, 1:]},
     )
-    kept = mae.start_from(str(path), replace(found.config, class_token=True))
+    kept = start_from(str(path), replace(found.config, class_token=True))
     assert_encodes_like(kept, timm.models.VisionTransformer(**shape), state)
     del state["norm.weight"]
     save_file(state, path)
     with pytest.raises(checkpoints.CheckpointError, match=r"no norm.weight; expected a MAE's encoder"):
-        mae.start_from(str(path), None)
+        start_from(str(path), None)
     save_file(timm.models.VisionTransformer(embed_dim=384, depth=1, num_heads=6).state_dict(), path)
     with pytest.raises(checkpoints.CheckpointError, match=r"the encoder is 384 wide; expected one of \[512, 768,"):
-        mae.start_from(str(path), None)
+        start_from(str(path), None)
 
 
 def test_class_token_of_a_whole_mae_is_dropped(tmp_path):
-    published = mae.random_mae(replace(TINY_MAE, class_token=True))
+    published = random_mae(replace(TINY_MAE, class_token=True))
     checkpoints.save(tmp_path / "published.safetensors", {"mae": published})
-    found = mae.start_from(str(tmp_path / "published.safetensors"), None)
+    found = start_from(str(tmp_path / "published.safetensors"), None)
     assert found.config == TINY_MAE
     before, after = published.state_dict(), found.state_dict()
     assert before.keys() - after.keys() == {"cls_token"}
@@ -116,7 +117,7 @@ def test_class_token_of_a_whole_mae_is_dropped(tmp_path):
 
 def test_mae_loss_does_not_depend_on_how_a_batch_is_split(photos, masks):
     for partial in (False, True):
-        objective = mae.MAEObjective(mae.random_mae(replace(TINY_MAE, partial_patches=partial)))
+        objective = mae.MAEObjective(random_mae(replace(TINY_MAE, partial_patches=partial)))
         dataset = Photos(
             DataConfig(folders=(str(photos),), size=64), 0, mae.RandomHiddenPatches(MaskConfig(str(masks), size=64), 16)
         )

@@ -1,1 +1,1 @@
-"""Other people's weights, read for training, and ours, described for others."""
+"""Weight files: other people's, read and converted, and ours, joined and described."""

@@ -13,9 +13,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from asuka_modules.weight_file import CheckpointError
 
 from ..base.checkpoint import ASUKA, UNET, VAE, load_base
-from ..convert import PICKLES, read_pickle
 from ..sd import LatentDiffusion
 from .ldm_names import unet_to_ldm, vae_to_ldm
+from .pickles import PICKLES, read_pickle
 
 CONDITION_ENCODER = "decoder.encoder.layers.0.weight"  # of a decoder that sees the hole
 TEXT = "cond_stage_model.transformer.text_model."

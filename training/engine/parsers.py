@@ -6,7 +6,7 @@ from pathlib import Path
 
 STAGES = ("base", "mae", "words", "align", "latent_augment", "latent_sample", "decoder", "spl")  # of the miniature
 PARTS = ("mae", "alignment", "alignment_pooled", "decoder", "spl")  # of a weight file
-DTYPES = ("fp16", "fp32")
+DTYPES = {"fp16": "float16", "fp32": "float32"}  # with torch's names
 
 
 def miniature() -> argparse.ArgumentParser:
