@@ -2,9 +2,8 @@
 
     python -m training.ablations --photos PHOTOS [PHOTOS ...] --masks MASKS
 
-Each is a config beside the one that it extends: mae-*.yaml, align-*.yaml (after the words-*.yaml that it starts from),
-decoder-*.yaml (which go on from the miniature's decoder). Finished ones are kept and an interrupted one continues. `--only`
-picks some of them.
+Each is one of the `variants` in mae.yaml, align.yaml (after the one of words.yaml that it starts from) and decoder.yaml (which
+continue from the miniature's decoder). Finished ones are kept and an interrupted one continues. `--only` picks some of them.
 """
 
 from .engine import parsers
@@ -36,7 +35,8 @@ RECIPES: dict[
 
 def find(only: list[str] = []) -> list[Path]:
     """The ablations' configs in the order of training. Raises ValueError for a name that is none."""
-    paths = {path.stem: path for kind in RECIPES for path in sorted(CONFIGS.glob(f"{kind}-*.yaml"))}
+    names = [f"{kind}-{name}" for kind in RECIPES for name in sorted(config.variants(CONFIGS / f"{kind}.yaml"))]
+    paths = {name: CONFIGS / f"{name}.yaml" for name in names}
     unknown = sorted(set(only) - paths.keys())
     if unknown:
         raise ValueError(f"no ablation {', '.join(unknown)}, only {', '.join(paths)}")

@@ -39,6 +39,8 @@ RECIPES = {
 COMMANDS = {"benchmark": "evaluate", "misato": "evaluation.misato", "start": "decoder", "words": "base.words"}
 FILES = sorted((Path(__file__).parents[2] / "training" / "configs").rglob("*.yaml"))
 
+VARIANTS = [path.with_stem(f"{path.stem}-{name}") for path in FILES for name in config.variants(path)]
+
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_config_is_valid_and_says_how_to_run_it(path):
@@ -47,6 +49,27 @@ def test_shipped_config_is_valid_and_says_how_to_run_it(path):
     assert path.read_text().startswith(
         f"# python -m training.{COMMANDS.get(recipe, recipe)} training/configs/{path.parent.name}/{path.name}\n"
     )
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_shipped_variant_is_valid_and_has_a_folder_of_its_own(path):
+    recipe = path.stem.split("-")[0]
+    found = config.read(RECIPES[recipe], path)
+    assert found.run.out == f"runs/{path.parent.name}/{path.stem}"
+    assert found != config.read(RECIPES[recipe], path.with_stem(recipe))
+
+
+def test_variant_changes_its_recipe_and_may_extend_another_variant(tmp_path):
+    (tmp_path / "mae.yaml").write_text(
+        VALID + "variants:\n  short: {run: {steps: 2}}\n  short-fast: {extends: short, run: {lr: 2.0}}\n"
+    )
+    (tmp_path / "own.yaml").write_text("extends: mae-short-fast.yaml\nrun: {steps: 3}\n")
+    runs = [
+        config.read(MAERecipe, tmp_path / f"{name}.yaml").run for name in ("mae", "mae-short", "mae-short-fast", "own")
+    ]
+    assert [(run.steps, run.lr) for run in runs] == [(1, 1.0e-4), (2, 1.0e-4), (2, 2.0), (3, 2.0)]
+    with pytest.raises(FileNotFoundError, match=r"mae-long.yaml"):
+        config.read(MAERecipe, tmp_path / "mae-long.yaml")
 
 
 def read(tmp_path: Path, text: str, *overrides: str) -> MAERecipe:

@@ -83,11 +83,43 @@ def position(items: list, key: str, override: str) -> int:
 
 
 def load(path: Path) -> dict:
-    """The mapping in a YAML file, merged over the file that it `extends`, if any. Raises ConfigError if it is not YAML."""
+    """The mapping in a YAML file, merged over the file that it `extends`, if any.
+
+    Where there is no file `align-linear.yaml`, it is align.yaml with the changes that its table `variants` lists as `linear`.
+    Raises ConfigError if the file is not YAML.
+    """
+    if not path.exists() and (found := find_variant(path)):
+        base, name = found
+        return merge(load(base), variant(variants(base), name))
     values = read_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    if isinstance(values, dict):
+        values.pop("variants", None)
     if isinstance(values, dict) and "extends" in values:
         values = merge(load(path.parent / values.pop("extends")), values)
     return values
+
+
+def variants(path: Path) -> dict[str, dict]:
+    """The table `variants` of a YAML file: name -> the settings that it changes. Empty if there is none."""
+    values = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    return values.get("variants", {}) if isinstance(values, dict) else {}
+
+
+def find_variant(path: Path) -> tuple[Path, str] | None:
+    """The file and the variant's name that `file-name.yaml` stands for, or None."""
+    parts = path.stem.split("-")
+    for i in range(1, len(parts)):
+        base, name = path.with_stem("-".join(parts[:i])), "-".join(parts[i:])
+        if base.exists() and name in variants(base):
+            return base, name
+    return None
+
+
+def variant(table: dict[str, dict], name: str) -> dict:
+    """The changes of one variant, merged over those of the variant that it `extends`, if any."""
+    changes = dict(table[name])
+    below = changes.pop("extends", None)
+    return merge(variant(table, below), changes) if below else changes
 
 
 def read_yaml(text: str, where: str) -> typing.Any:
