@@ -8,7 +8,7 @@ import skimage.data
 from PIL import Image
 
 from training.data import decode_photo, problem
-from training.data.jpeg import FOREIGN, MISSING
+from training.data.jpeg import BLANK, CUT, FOREIGN, MISSING
 
 PHOTO = Image.fromarray(skimage.data.coffee())
 
@@ -50,6 +50,41 @@ def test_progressive_one_that_was_cut_and_closed_is_named(share):
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
 def test_one_that_was_cut_is_named(kind, share):
     assert problem(KINDS[kind][: int(share * len(KINDS[kind]))])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_one_whose_end_is_zeros_is_named(share):
+    """As of a download that was broken off, into a file that had its full size from the start."""
+    data = encode(quality=95)
+    start = data[: int(share * len(data))]
+    assert problem(start + bytes(len(data) - len(start))) == CUT
+
+
+@pytest.mark.parametrize("kind", ["baseline", "optimized", "CMYK"])
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_zeros_in_the_middle_are_named(kind, share):
+    data = KINDS[kind]
+    start = int(share * len(data))
+    assert problem(data[:start] + bytes(512) + data[start + 512 :]) == BLANK
+
+
+@pytest.mark.parametrize("kind", ["baseline", "progressive", "optimized", "restarts", "progressive restarts"])
+@pytest.mark.parametrize("color", ["black", "white", "gray", "#123456"])
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (1100, 700)])
+def test_flat_image_is_whole(kind, color, size):
+    """Its code may be zeros from end to end."""
+    options = {"progressive": "progressive" in kind, "optimize": kind == "optimized"}
+    if "restarts" in kind:
+        options["restart_marker_rows"] = 1
+    assert problem(encode(Image.new("RGB", size, color), **options)) is None
+
+
+@pytest.mark.parametrize("kind", ["baseline", "progressive", "restarts"])
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_in_the_middle_are_named(kind, seed):
+    data, noise = KINDS[kind], np.random.default_rng(seed).bytes(4000)
+    middle = len(data) // 2
+    assert problem(data[:middle] + noise + data[middle + len(noise) :]) in (FOREIGN, CUT)
 
 
 @pytest.mark.parametrize("kind", ["baseline", "progressive", "restarts"])
