@@ -110,7 +110,7 @@ def judge(fill: Tensor, image: Tensor, hole: Tensor) -> list[float]:
     psnr = [metrics.hole_psnr(fill, image, where).item() for where in (hole, rim)]
     pixels = [(x[0].movedim(0, -1).numpy() * 255).round().astype(np.uint8) for x in (fill, image)]
     hole_pixels = hole[0, 0].numpy().astype(np.uint8) * 255
-    return [*psnr, metrics.colour_offset(fill, image, hole).item(), grad(*pixels, hole_pixels)]
+    return [*psnr, metrics.color_offset(fill, image, hole).item(), grad(*pixels, hole_pixels)]
 
 
 def texture_at(image: Tensor, hole: Tensor) -> float:

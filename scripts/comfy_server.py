@@ -133,6 +133,6 @@ class Server:
     def run(self, prompt: dict) -> dict:
         return self.wait(self.queue(prompt))
 
-    def picture(self, reference: dict) -> Path:
+    def image_file(self, reference: dict) -> Path:
         """The file of an image that an output node names."""
         return self.base / reference["type"] / reference["subfolder"] / reference["filename"]

@@ -109,7 +109,7 @@ def remove_object(server: Server, seed: int) -> list[Path]:
     }
     say("removing the object, with and without ASUKA")
     outputs = asyncio.run(follow(server, prompt))
-    return [server.picture(outputs[node]["images"][0]) for node in ("27", "25", "11")]
+    return [server.image_file(outputs[node]["images"][0]) for node in ("27", "25", "11")]
 
 
 async def follow(server: Server, prompt: dict) -> dict:

@@ -25,8 +25,8 @@ from asuka_modules.alignment import SELF4, Alignment, AlignmentConfig
 
 from .data import preview_batch
 from .engine.config import ConfigError
+from .engine.image_grid import save_rows, sheet_title
 from .engine.loop import Objective, RunConfig, fit
-from .engine.pictures import save_rows, sheet_title
 from .engine.precision import has_bf16, run_device
 from .latents import Encoded, LatentsConfig, build_latents, build_priors, crops, encoding_forecast
 from .sd import LatentDiffusion, add_noise, noise_loss
@@ -186,7 +186,7 @@ def train_on(recipe: AlignRecipe, latents: list[LatentsConfig]) -> Alignment:
         batch = {key: value.to(device) for key, value in examples.items()}
         image, mask = batch["image"], batch["mask"]
         expected = mae.reconstruct(mae.decoder_features(image, mask))
-        rows = {"hole in grey": image * (1 - mask) + mask / 2, "MAE": F.interpolate(expected, image.shape[-2:])}
+        rows = {"hole in gray": image * (1 - mask) + mask / 2, "MAE": F.interpolate(expected, image.shape[-2:])}
         contexts = {
             "empty prompt": base.empty_context.expand(len(image), -1, -1),
             "MAE prior": trained(batch["prior"]),

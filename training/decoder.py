@@ -36,8 +36,8 @@ from .adversary import (
 )
 from .data import DataConfig, Photos, preview_batch, to_float
 from .engine.config import ConfigError, require_same
+from .engine.image_grid import save_rows, sheet_title
 from .engine.loop import Objective, RunConfig, fit
-from .engine.pictures import save_rows, sheet_title
 from .engine.precision import has_bf16, run_device
 from .latent_sample import Sampled, SampledCrops
 from .latents import VAE_SCALE_FACTOR
@@ -158,12 +158,12 @@ class DecoderObjective(Objective):
 
     def predict_x0(self, latent: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """The U-Net's one-step estimate of a latent, without any prompt, from its noisy self and the known pixels."""
-        cells = reduce_mask(batch["mask"], latent.shape[-2:], "area")
+        reduced = reduce_mask(batch["mask"], latent.shape[-2:], "area")
         masked_latent = self.base.encode(
-            fill_hole(batch["image"], F.interpolate(cells, scale_factor=VAE_SCALE_FACTOR), 0.5)
+            fill_hole(batch["image"], F.interpolate(reduced, scale_factor=VAE_SCALE_FACTOR), 0.5)
         )
         context = self.base.empty_context.expand(len(latent), -1, -1)
-        return self.base.predict_x0(latent, batch["noise"], batch["timestep"], cells, masked_latent, context)
+        return self.base.predict_x0(latent, batch["noise"], batch["timestep"], reduced, masked_latent, context)
 
     def adversarial(
         self, loss: Tensor, fake: Tensor, real: Tensor, batch: dict[str, Tensor], values: dict[str, Tensor]
@@ -240,20 +240,20 @@ class RandomCorruption:
         mask = torch.from_numpy(self.mixture(rng))[None]
         if rng.random() < self.recipe.unconditional_share:
             mask = torch.ones_like(mask)
-        pictures = to_float(sample)
+        floats = to_float(sample)
         sample.pop("augmented", None)
-        augmented = pictures.get("augmented", pictures["image"])
-        source = augmented if rng.random() < self.recipe.augmented_share else pictures["image"]
+        augmented = floats.get("augmented", floats["image"])
+        source = augmented if rng.random() < self.recipe.augmented_share else floats["image"]
         corrupted = jitter(source, self.recipe.jitter, rng)
         if rng.random() < self.recipe.hole_share:
-            corrupted = torch.where(mask > 0, corrupted, pictures["image"])
+            corrupted = torch.where(mask > 0, corrupted, floats["image"])
         sample["mask"], sample["corrupted"] = mask * 255, corrupted
-        cells = [side // VAE_SCALE_FACTOR for side in mask.shape[-2:]]
-        sample["posterior"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
+        size = [side // VAE_SCALE_FACTOR for side in mask.shape[-2:]]
+        sample["posterior"] = torch.from_numpy(rng.standard_normal((4, *size), "float32"))
         if self.recipe.predicted_x0_share:
             sample["estimated"] = torch.tensor(rng.random() < self.recipe.predicted_x0_share)
             sample["timestep"] = torch.tensor(rng.integers(*self.recipe.timesteps, endpoint=True))
-            sample["noise"] = torch.from_numpy(rng.standard_normal((4, *cells), "float32"))
+            sample["noise"] = torch.from_numpy(rng.standard_normal((4, *size), "float32"))
         if self.recipe.texture_weight:
             sample["directions"] = random_directions(rng)
         if self.sampled and self.recipe.sampled:

@@ -32,10 +32,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
-from .data import Source, Twins, decode_photo, key_of, open_source, problem, selects, write_shard
+from .data import AugmentedImages, Source, decode_photo, key_of, open_source, problem, selects, write_shard
 from .engine.config import ConfigError
+from .engine.image_grid import to_uint8
 from .engine.manifest import check_manifest, fingerprint
-from .engine.pictures import to_uint8
 from .engine.precision import bf16_where_fast, has_bf16, run_device
 from .engine.run_folder import locked
 from .sd import LatentDiffusion
@@ -79,21 +79,21 @@ class Photo(NamedTuple):
 class Reader(Dataset):
     """Item i is photo i's number, its key, and the photo; None if it has an augmented copy or is not readable."""
 
-    def __init__(self, recipe: LatentAugmentRecipe, source: Source, done: Twins):
+    def __init__(self, recipe: LatentAugmentRecipe, source: Source, done: AugmentedImages):
         self.recipe, self.source, self.done = recipe, source, done
 
     def __getitem__(self, i: int) -> tuple[int, bytes, Photo | None]:
         data = self.source.data(i)
         key = key_of(data)
-        if key in self.done or (picture := decode_photo(data)) is None:
+        if key in self.done or (photo := decode_photo(data)) is None:
             return i, key, None
-        h, w = picture.shape[:2]
+        h, w = photo.shape[:2]
         scale = min(1.0, self.recipe.max_side / max(h, w))
-        cells = [max(1, round(side * scale / 8)) for side in (h, w)]
-        image = torch.from_numpy(picture).permute(2, 0, 1).float()[None] / 255
-        image = F.interpolate(image, [8 * n for n in cells], mode="bicubic", antialias=True).clamp(0, 1)
+        latent_size = [max(1, round(side * scale / 8)) for side in (h, w)]
+        image = torch.from_numpy(photo).permute(2, 0, 1).float()[None] / 255
+        image = F.interpolate(image, [8 * n for n in latent_size], mode="bicubic", antialias=True).clamp(0, 1)
         rng = np.random.default_rng([self.recipe.seed, i])
-        noise = rng.standard_normal((4, *cells), "float32")
+        noise = rng.standard_normal((4, *latent_size), "float32")
         timestep = int(rng.integers(*self.recipe.timesteps, endpoint=True))
         return i, key, Photo(key, (h, w), (image[0].numpy(), timestep, noise))
 
@@ -139,12 +139,12 @@ def restore(image: Tensor, size: tuple[int, int]) -> bytes:
     return to_jpeg(to_uint8(F.interpolate(image[None].float(), size, mode="bicubic", antialias=True)[0]))
 
 
-def to_jpeg(picture: np.ndarray) -> bytes:
-    picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+def to_jpeg(image: np.ndarray) -> bytes:
+    image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
-def twins(
+def augmented_copies(
     base: LatentDiffusion, groups: Iterable[list[Photo]], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[bytes, Future[bytes]]]:
     """The key of each photo, and its augmented copy's image file, which is made while the next batch is computed."""
@@ -157,12 +157,14 @@ def twins(
             yield photo.key, pool.submit(restore, image, photo.size)
 
 
-def tell(source: Source, numbers: range, done: Twins) -> None:
+def print_plan(source: Source, numbers: range, done: AugmentedImages) -> None:
     """Prints what there is to do, and the disk that it takes: less than a few photos do, whose details are finer."""
     some = [decode_photo(source.data(i)) for i in numbers[:16]]
-    sizes = [len(to_jpeg(picture)) for picture in some if picture is not None]
+    sizes = [len(to_jpeg(photo)) for photo in some if photo is not None]
     total = np.mean(sizes or [0]) * len(numbers) / 1e9
-    sys.stdout.write(f"{len(numbers)} photos, {len(done)} twins there already; all take up to {total:.2g} GB\n")
+    sys.stdout.write(
+        f"{len(numbers)} photos, {len(done)} augmented copies there already; all take up to {total:.2g} GB\n"
+    )
 
 
 def run(recipe: LatentAugmentRecipe) -> Path:
@@ -170,12 +172,12 @@ def run(recipe: LatentAugmentRecipe) -> Path:
     their shards the same names."""
     device, out = run_device(), Path(recipe.out)
     with locked(out) if PartialState().is_main_process else nullcontext():
-        make_twins(recipe, device, out)
+        augment_photos(recipe, device, out)
     return out
 
 
 @torch.inference_mode()
-def make_twins(recipe: LatentAugmentRecipe, device: torch.device, out: Path) -> None:
+def augment_photos(recipe: LatentAugmentRecipe, device: torch.device, out: Path) -> None:
     state = PartialState()
     state.wait_for_everyone()  # until the folder is ours
     base = load_frozen(recipe.base)
@@ -188,16 +190,16 @@ def make_twins(recipe: LatentAugmentRecipe, device: torch.device, out: Path) -> 
     reader = Reader(
         recipe,
         open_source(recipe.folders, selects(recipe.held_out, "train"), recipe.suffix),
-        Twins(out, required=False),
+        AugmentedImages(out, required=False),
     )
     numbers = range(min(len(reader.source), recipe.count or len(reader.source)))
     if state.is_main_process:
-        tell(reader.source, numbers, reader.done)
+        print_plan(reader.source, numbers, reader.done)
     photos = missing(reader, numbers[state.process_index :: state.num_processes])
     with ThreadPoolExecutor(ENCODERS) as pool:
-        made = twins(base, batches(photos, recipe.batch_size), pool)
+        made = augmented_copies(base, batches(photos, recipe.batch_size), pool)
         while shard := list(islice(made, recipe.shard)):
-            write_shard(out, state.process_index, [(key, picture.result()) for key, picture in shard])
+            write_shard(out, state.process_index, [(key, image.result()) for key, image in shard])
     state.wait_for_everyone()
 
 

@@ -3,7 +3,7 @@
     python -m training.latent_sample training/configs/miniature/latent_sample.yaml
 
 Each view of a photo gets a mask; the MAE reads the known pixels, and DDIM fills the hole's latent from noise under the
-aligned prior. The known cells keep the latent of the masked view. The same command goes on after the last shard that
+aligned prior. The known latent pixels keep the latent of the masked view. The same command goes on after the last shard that
 was finished.
 """
 
@@ -68,8 +68,8 @@ class RandomMaskAndNoise:
 
     def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
         self.holes(sample, rng, index)
-        cells = [side // VAE_SCALE_FACTOR for side in sample["mask"].shape[-2:]]
-        noise = np.random.default_rng([self.seed, index]).standard_normal((4, *cells), "float32")
+        size = [side // VAE_SCALE_FACTOR for side in sample["mask"].shape[-2:]]
+        noise = np.random.default_rng([self.seed, index]).standard_normal((4, *size), "float32")
         sample["noise"] = torch.from_numpy(noise)
 
 
@@ -77,27 +77,27 @@ def fill_latent(
     base: LatentDiffusion, mae: MAE, alignment: Alignment, image: Tensor, mask: Tensor, noise: Tensor, steps: int
 ) -> Tensor:
     """The latent of the masked image (B, 3, H, W) in [0, 1], its hole filled from `noise` (B, 4, H / 8, W / 8)."""
-    cells = reduce_mask(mask, noise.shape[-2:], "area")
-    masked_latent = base.encode(fill_hole(image, F.interpolate(cells, scale_factor=VAE_SCALE_FACTOR), 0.5))
-    filled = base.sample(noise, cells, masked_latent, alignment(mae.prior(image, mask)), steps)
-    return torch.where(cells > 0, filled, masked_latent)
+    reduced = reduce_mask(mask, noise.shape[-2:], "area")
+    masked_latent = base.encode(fill_hole(image, F.interpolate(reduced, scale_factor=VAE_SCALE_FACTOR), 0.5))
+    filled = base.sample(noise, reduced, masked_latent, alignment(mae.prior(image, mask)), steps)
+    return torch.where(reduced > 0, filled, masked_latent)
 
 
 class SampledCrops:
     """Crops of the sampled crops: image (3, S, S) and mask (1, S, S) uint8, latent (4, S / 8, S / 8) as the U-Net sees it."""
 
     def __init__(self, sampled: Sampled, size: int):
-        self.cached, self.cells = Cached(sampled.folder, sampled.count), size // VAE_SCALE_FACTOR
+        self.cached, self.side = Cached(sampled.folder, sampled.count), size // VAE_SCALE_FACTOR
 
     def __call__(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """A random crop that shows some of the hole."""
         sample = self.cached[int(rng.integers(len(self.cached)))]
         hole = reduce_mask(sample["mask"][None].float(), sample["latent"].shape[-2:], "area")[0, 0].nonzero().numpy()
-        last = np.array(sample["latent"].shape[-2:]) - self.cells
-        cell = hole[rng.integers(len(hole))]
-        y, x = rng.integers(np.clip(cell - self.cells + 1, 0, last), np.clip(cell, 0, last), endpoint=True)
-        latent = sample.pop("latent")[:, y : y + self.cells, x : x + self.cells].float()
-        rows, columns = (slice(i * VAE_SCALE_FACTOR, (i + self.cells) * VAE_SCALE_FACTOR) for i in (y, x))
+        last = np.array(sample["latent"].shape[-2:]) - self.side
+        point = hole[rng.integers(len(hole))]
+        y, x = rng.integers(np.clip(point - self.side + 1, 0, last), np.clip(point, 0, last), endpoint=True)
+        latent = sample.pop("latent")[:, y : y + self.side, x : x + self.side].float()
+        rows, columns = (slice(i * VAE_SCALE_FACTOR, (i + self.side) * VAE_SCALE_FACTOR) for i in (y, x))
         return {**{key: value[:, rows, columns] for key, value in sample.items()}, "latent": latent}
 
 

@@ -60,19 +60,19 @@ def crops(config: LatentsConfig) -> Photos:
 def encode_crops(
     batch: dict[str, Tensor], encode: Callable[[Tensor], Tensor], device: torch.device
 ) -> dict[str, Tensor]:
-    """A batch of `crops` as the cache holds it, float16: "latent", "masked_latent", the cell "mask", and mean "colours" of
-    the cells.
+    """A batch of `crops` as the cache holds it, float16: "latent", "masked_latent", the latent mask as
+    "mask", and "colours", the image reduced to the latent's size.
 
-    The mask covers every cell that the hole touches, which is also what Inpaint Prepare gives the sampler, and the
+    The mask covers every latent pixel that the hole touches, which is also what Inpaint Prepare gives the sampler, and the
     masked image is gray there, as in InpaintModelConditioning.
     """
     image, mask = pixels(batch, device)
-    cells = latent_mask(mask)
-    masked = fill_hole(image, F.interpolate(cells, scale_factor=VAE_SCALE_FACTOR), 0.5)
+    reduced = latent_mask(mask)
+    masked = fill_hole(image, F.interpolate(reduced, scale_factor=VAE_SCALE_FACTOR), 0.5)
     with bf16_where_fast(device):
         latent, masked_latent = encode(image), encode(masked)
-    colours = F.avg_pool2d(image, VAE_SCALE_FACTOR)
-    tensors = {"latent": latent, "masked_latent": masked_latent, "mask": cells, "colours": colours}
+    colors = F.avg_pool2d(image, VAE_SCALE_FACTOR)
+    tensors = {"latent": latent, "masked_latent": masked_latent, "mask": reduced, "colours": colors}
     return {key: value.half().cpu() for key, value in tensors.items()}
 
 

@@ -22,8 +22,8 @@ from asuka_modules.masking import hidden_patches
 
 from .data import DataConfig, Photos, preview_batch
 from .engine.config import require_same
+from .engine.image_grid import save_rows, sheet_title
 from .engine.loop import Objective, RunConfig, fit
-from .engine.pictures import save_rows, sheet_title
 from .masks import FAMILIES, Family, MaskConfig, Mixture, top_up
 from .weights.mae import random_mae, start_from
 
@@ -113,11 +113,11 @@ def train(recipe: MAERecipe) -> MAE:
     def sample(trained: MAE, path: Path) -> None:
         device = trained.mask_token.device
         image, mask = examples["image"].to(device), examples["mask"].to(device)
-        picture = trained.reconstruct(trained.decoder_features(image, mask))
+        reconstruction = trained.reconstruct(trained.decoder_features(image, mask))
         rows = {
-            "hole in grey": image * (1 - mask) + mask / 2,
-            "MAE": picture,
-            "MAE in the hole": image * (1 - mask) + picture * mask,
+            "hole in gray": image * (1 - mask) + mask / 2,
+            "MAE": reconstruction,
+            "MAE in the hole": image * (1 - mask) + reconstruction * mask,
             "original": image,
         }
         save_rows(path, sheet_title(recipe.validation), rows)

@@ -28,7 +28,7 @@ def band(mask: Tensor, width: int) -> Tensor:
     return grow(mask, width) + grow(1 - mask, width) - 1
 
 
-def colour_offset(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:
+def color_offset(result: Tensor, original: Tensor, mask: Tensor) -> Tensor:
     """Color shifts: mean length of the low-passed RGB difference within 8 pixels of the hole's edge, (B,)."""
     difference = (result.clamp(0, 1) - original) * 255
     low = F.avg_pool2d(difference, 9, 1, 4, count_include_pad=False)

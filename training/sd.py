@@ -29,7 +29,7 @@ def noise_loss(
     unmasked_weight: float = 1.0,
     max_snr_weight: float = 1.0,
 ) -> Tensor:
-    """SD's noise-prediction loss of each image, (B,), from tensors (B, 4, h, w), the cell mask (B, 1, h, w), abar (B,).
+    """SD's noise-prediction loss of each image, (B,), from tensors (B, 4, h, w), the latent mask (B, 1, h, w), abar (B,).
 
     `unmasked_weight` scales the loss outside of the hole. `max_snr_weight` bounds the weight 1 + sigma^2, which would make it
     the v-prediction loss; at 1 it is the plain one.

@@ -26,8 +26,8 @@ from . import metrics, plain_unet
 from .adversary import judge_fixed
 from .data import DataConfig, Photos, preview_batch
 from .engine.config import ConfigError, require_same
+from .engine.image_grid import save_rows, sheet_title
 from .engine.loop import Objective, RunConfig, fit
-from .engine.pictures import save_rows, sheet_title
 from .latents import RandomMask
 from .masks import MaskConfig
 from .plain_unet import PlainUNet
@@ -145,7 +145,7 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
     if recipe.unet_width:
         recipe = replace(recipe, teacher=None, adversarial_weight=0.0)
     elif recipe.teacher is None:
-        log.warning("no teacher.weights: the semantic weight is 0, the learner guided by the picture alone")
+        log.warning("no teacher.weights: the semantic weight is 0, the learner guided by the image alone")
     teacher = Teacher(recipe.teacher) if recipe.teacher else None
     generator = build_generator(recipe, teacher)
     holes, data = RandomMask(recipe.masks), replace(recipe.data, size=recipe.data.size * (2 if teacher else 1))
@@ -158,7 +158,7 @@ def train(recipe: SPLRecipe) -> SPLGenerator | PlainUNet:
         image = shrink(image, mask)
         filled, _ = trained["generator"](image, mask)
         rows = {
-            "hole in grey": fill_hole(image, mask, 0.5),
+            "hole in gray": fill_hole(image, mask, 0.5),
             "SPL": filled,
             "SPL in the hole": torch.where(mask > 0.5, filled, image),
             "original": image,

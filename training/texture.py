@@ -44,12 +44,12 @@ def sliced_wasserstein(a: Tensor, b: Tensor, mask: Tensor, directions: Tensor) -
     """
     distances = []
     for x, y, hole, kernels in zip(a, b, mask[:, 0] > 0.5, directions, strict=True):
-        x, y = (project(picture, kernels)[:, hole].sort(1).values for picture in (x, y))  # (K, pixels of the hole)
+        x, y = (project(image, kernels)[:, hole].sort(1).values for image in (x, y))  # (K, pixels of the hole)
         distances.append((x - y).abs().sum(1).mean() / hole.sum().clamp_min(1))
     return torch.stack(distances)
 
 
-def project(picture: Tensor, directions: Tensor) -> Tensor:
+def project(image: Tensor, directions: Tensor) -> Tensor:
     """The patch around each pixel of (C, H, W), mirrored at the border, on each direction: (K, H, W)."""
     margin = [directions.shape[-1] // 2] * 4
-    return F.conv2d(F.pad(picture[None], margin, mode="reflect"), directions)[0]
+    return F.conv2d(F.pad(image[None], margin, mode="reflect"), directions)[0]

@@ -34,9 +34,9 @@ def landscape(width: int, height: int) -> Image.Image:
     return picture
 
 
-def mark_hole(picture: Image.Image, centre: tuple[float, float], radius: float) -> None:
+def mark_hole(picture: Image.Image, center: tuple[float, float], radius: float) -> None:
     """The dashed line of a selection, around what is no longer there."""
-    box = [centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius]
+    box = [center[0] - radius, center[1] - radius, center[0] + radius, center[1] + radius]
     for start in range(0, 360, 20):
         ImageDraw.Draw(picture).arc(box, start, start + 11, fill="white", width=max(1, round(radius / 11)))
 

@@ -153,7 +153,7 @@ def main() -> None:
                 prompt[f"see {link}"] = node("PreviewImage", images=list(link))
             outputs = server.run(prompt)
             for name, panels in PANELS.items():
-                pictures = [Image.open(server.picture(outputs[f"see {link}"]["images"][0])) for link in panels]
+                pictures = [Image.open(server.image_file(outputs[f"see {link}"]["images"][0])) for link in panels]
                 side_by_side(pictures).save(PICTURES / f"{name}.jpg", quality=88)
             say("the loader, in the page")
             loader(server, PICTURES / "ASUKA_Load.jpg")

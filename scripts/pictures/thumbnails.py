@@ -75,7 +75,7 @@ def thumbnail(server: Server, prompt: dict) -> Image.Image:
     prompt["hole shown"] = {"class_type": "PreviewImage", "inputs": {"images": ["hole", 0]}}
     outputs = server.run(prompt)
     photo, hole, result = (
-        first_picture(server.picture(outputs[k]["images"][0])) for k in ("photo", "hole shown", saved)
+        first_picture(server.image_file(outputs[k]["images"][0])) for k in ("photo", "hole shown", saved)
     )
     mask = hole.convert("L")
     height = np.nonzero(np.asarray(mask).max(1) > 127)[0].mean() / mask.height

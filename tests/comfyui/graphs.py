@@ -19,7 +19,7 @@ def put_image(server: Server, name: str, pixels: np.ndarray, hole: np.ndarray | 
 
 def read(server: Server, outputs: dict, node: str, index: int = 0) -> np.ndarray:
     """A saved picture, (H, W, 3) uint8."""
-    return np.asarray(Image.open(server.picture(outputs[node]["images"][index])).convert("RGB"))
+    return np.asarray(Image.open(server.image_file(outputs[node]["images"][index])).convert("RGB"))
 
 
 def photo(width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -30,6 +30,6 @@ def photo(width: int, height: int, seed: int = 0) -> np.ndarray:
 
 
 def ellipse(width: int, height: int, scale: float = 0.3) -> np.ndarray:
-    """A hole (H, W) bool a little off the centre."""
+    """A hole (H, W) bool a little off the center."""
     y, x = np.mgrid[:height, :width]
     return ((x - 0.45 * width) / (scale * width)) ** 2 + ((y - 0.55 * height) / (scale * height)) ** 2 < 1

@@ -16,10 +16,10 @@ from training.evaluation.benchmark import Benchmark
 from training.evaluation.comfyui import ComfyUI, ComfyUIConfig, ComfyUIError
 from training.evaluation.graphs import Diffusion, Guidance, RePaint, inpaint
 from training.evaluation.hashes import sha256
+from training.evaluation.inpaint_input import prepare_input
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pairs import PairsConfig
 from training.evaluation.pytorch import PyTorchConfig, Stack, WeightsConfig
-from training.evaluation.question import prepare_input
 
 BASE, FILE, SIZE = "asuka-miniature-base.safetensors", "asuka-miniature.safetensors", 64
 SPL = "asuka-miniature-spl.safetensors"
@@ -182,7 +182,7 @@ def test_graph_taken_off_the_queue_is_told(server, runtime, question):
 
     def ask_and_wait():
         with pytest.raises(ComfyUIError, match="lost the graph: stopped, or taken off the queue"):
-            comfyui.picture(graph, "result")
+            comfyui.image(graph, "result")
         told.append(True)
 
     first = server.queue(graph)  # keeps the server busy

@@ -45,7 +45,7 @@ def test_content_under_the_hole_changes_no_bit_of_the_result(server, workflow):
 
 
 def test_sample_photo_shows_no_seam(server, workflow):
-    """The demo's run. Its hole, a column in a dusk sky, would show a step of few grey levels; the sky's own is 0.7."""
+    """The demo's run. Its hole, a column in a dusk sky, would show a step of few gray levels; the sky's own is 0.7."""
     pixels = np.asarray(Image.open(ROOT / "demo" / "sample.jpg").convert("RGB"))
     hole = np.asarray(Image.open(ROOT / "demo" / "sample_mask.png").convert("L")) > 127
     result = run(server, workflow, put_image(server, "sample.png", pixels, hole), steps=25).astype(float)

@@ -82,7 +82,7 @@ def test_every_frame_of_a_video_comes_back(server: Server):
     prompt = shortened(server, ROOT / "workflows" / "video.json")
     outputs = server.run(prompt)
     saved = next(key for key, node in prompt.items() if node["class_type"] == "SaveVideo")
-    clips = [server.picture(outputs[saved]["images"][0]), server.base / "input" / "asuka_video.mp4"]
+    clips = [server.image_file(outputs[saved]["images"][0]), server.base / "input" / "asuka_video.mp4"]
     results, frames = ([frame.to_ndarray(format="rgb24") for frame in decode(clip)] for clip in clips)
     hole = np.asarray(Image.open(server.base / "input" / "asuka_video_mask.webp"))[..., 3] == 0
     assert len(results) == len(frames) == 8

@@ -30,9 +30,9 @@ from sklearn.utils import Bunch
 from torch.utils.data import DataLoader
 
 from training.data import (
+    AugmentedImages,
     DataConfig,
     Photos,
-    Twins,
     decode_photo,
     find_photos,
     problem,
@@ -113,7 +113,7 @@ def test_photo_that_claims_too_many_pixels_is_unreadable(photos):
 
 
 def test_folder_without_photos_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no pictures"):
+    with pytest.raises(FileNotFoundError, match="no images"):
         Photos(DataConfig(folders=(str(tmp_path),)), 0)
 
 
@@ -142,7 +142,7 @@ def test_every_twin_is_found_by_its_photo(tmp_path):
     assert any(hashlib.sha256(photo).digest()[9] == 0 for photo in photos)
     for i in range(3):
         pack_twins(tmp_path / f"twins-{i:04d}-00000.tar", {photo: photo * (1 + i) for photo in photos[i::3]})
-    twins = Twins(tmp_path)
+    twins = AugmentedImages(tmp_path)
     assert len(twins) == 600
     assert [twins.of(photo) for photo in photos] == [photo * (1 + i % 3) for i, photo in enumerate(photos)]
     assert twins.of(b"another photo") is None
@@ -163,7 +163,7 @@ def test_shards_of_twins_are_numbered_on_and_never_written_over(tmp_path):
 def test_damaged_shard_of_twins_is_named_and_skipped(photos, twins, caplog):
     damaged = twins / "twins-0000-00000.tar"
     damaged.write_bytes(damaged.read_bytes()[:5000])
-    assert len(Twins(twins)) == 1
+    assert len(AugmentedImages(twins)) == 1
     assert f"{damaged}: no readable tar file, skipped" in caplog.text
 
 
@@ -197,11 +197,11 @@ def test_missing_twins_are_told(photos, tmp_path, caplog):
     found = ["augmented" in dataset[i] for i in range(4)]
     assert sum(found) == 2
     assert len(caplog.records) == 1
-    assert f"no latent-augmented twin in {twins} (1 photos so far), used as it is" in caplog.text
+    assert f"no latent-augmented copy in {twins} (1 photos so far), used as it is" in caplog.text
 
 
 def test_missing_folder_of_twins_is_an_error(photos, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no twins there; make them with training\.latent_augment"):
+    with pytest.raises(FileNotFoundError, match=r"no augmented copies there; make them with training\.latent_augment"):
         Photos(DataConfig(folders=(str(photos),), augmented=str(tmp_path / "twins")), 0)
 
 

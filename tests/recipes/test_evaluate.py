@@ -24,10 +24,10 @@ from training.base.unet import ConditionedUNet
 from training.engine.config import ConfigError
 from training.evaluation import benchmark
 from training.evaluation.benchmark import Benchmark
+from training.evaluation.inpaint_input import prepare_input
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pairs import PairsConfig
 from training.evaluation.pytorch import PyTorchConfig, Stack, WeightsConfig
-from training.evaluation.question import prepare_input
 from training.masks import MaskConfig
 from training.sd import SCALING_FACTOR, LatentDiffusion
 
@@ -176,7 +176,7 @@ def test_unreadable_photos_are_named(recipe, tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
     pairs = replace(recipe.pairs, photos=str(tmp_path / "broken"), count=1)
-    with pytest.raises(OSError, match=r"a.jpg: not a readable picture"):
+    with pytest.raises(OSError, match=r"a.jpg: not a readable image"):
         benchmark.run(replace(recipe, pairs=pairs))
 
 

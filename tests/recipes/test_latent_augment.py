@@ -1,4 +1,4 @@
-"""Twins depend on the seed and their photo alone; whatever happens, finished shards are kept."""
+"""AugmentedImages depend on the seed and their photo alone; whatever happens, finished shards are kept."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from diffusers import AutoencoderTiny
 from training import latent_augment
 from training.base.checkpoint import save_base
 from training.base.unet import ConditionedUNet
-from training.data import Twins, decode_photo, find_photos
+from training.data import AugmentedImages, decode_photo, find_photos
 from training.engine import config
 from training.engine.run_folder import locked
 from training.latent_augment import LatentAugmentRecipe, Photo, augment, batches
@@ -54,7 +54,7 @@ def expected_twin(recipe: LatentAugmentRecipe, photo: np.ndarray, i: int) -> np.
 @pytest.mark.parametrize("batch_size, workers", [(1, 0), (3, 2)])
 def test_twin_is_the_same_in_any_batch(recipe, batch_size, workers):
     """Three of the four photos differ in size, and are of one when they are reduced."""
-    twins = Twins(latent_augment.run(replace(recipe, batch_size=batch_size, workers=workers)))
+    twins = AugmentedImages(latent_augment.run(replace(recipe, batch_size=batch_size, workers=workers)))
     assert len(twins) == 4
     for i, path in enumerate(find_photos(recipe.folders)):
         photo = path.read_bytes()
@@ -85,7 +85,7 @@ def test_photos_of_one_size_go_together_and_none_waits_for_ever():
 def test_killed_run_goes_on_with_more_processes(recipe, tmp_path):
     """Finished shards are left alone, half a shard counts for nothing, and the twins are those of one run."""
     recipe = replace(recipe, max_side=256, batch_size=1)
-    whole, out = Twins(latent_augment.run(recipe)), tmp_path / "killed"
+    whole, out = AugmentedImages(latent_augment.run(recipe)), tmp_path / "killed"
     values = {"base": recipe.base, "folders": f"[{recipe.folders[0]}]", "out": out, "shard": 1, "workers": 0}
     values |= {"batch_size": 1, "max_side": 256}
     file = tmp_path / "recipe.yaml"
@@ -102,7 +102,7 @@ def test_killed_run_goes_on_with_more_processes(recipe, tmp_path):
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command]
     result = subprocess.run(launch, check=True, capture_output=True, text=True, cwd=ROOT, timeout=600, env=environment)
-    assert f"4 photos, {len(finished)} twins there already; all take up to 0.000" in result.stdout
+    assert f"4 photos, {len(finished)} augmented copies there already; all take up to 0.000" in result.stdout
     for path, (changed, content) in finished.items():
         assert (path.stat().st_mtime_ns, path.read_bytes()) == (changed, content)
     assert {path.name[:10] for path in out.glob("twins-*.tar")} == {"twins-0000", "twins-0001"}
@@ -112,7 +112,7 @@ def test_killed_run_goes_on_with_more_processes(recipe, tmp_path):
             names += tar.getnames()
     assert len(names) == len(set(names)) == 4
     for photo in find_photos(recipe.folders):
-        found, expected = (decode_photo(twins.of(photo.read_bytes())) for twins in (Twins(out), whole))
+        found, expected = (decode_photo(twins.of(photo.read_bytes())) for twins in (AugmentedImages(out), whole))
         assert np.abs(found.astype(int) - expected).mean() < 0.3
 
 
@@ -129,7 +129,7 @@ def test_twins_of_another_base_are_refused(recipe, photos, tmp_path, caplog):
     recipe = replace(recipe, folders=(str(tmp_path / "broken"), str(photos)), count=2, timesteps=(900, 999))
     latent_augment.run(recipe)
     assert f"{tmp_path / 'broken' / 'a.jpg'}: not a readable image, skipped (1 so far)" in caplog.text
-    assert len(Twins(recipe.out)) == 1
+    assert len(AugmentedImages(recipe.out)) == 1
     other = tmp_path / "other.safetensors"
     save_base(other, AutoencoderTiny(), ConditionedUNet())
     for changed in (replace(recipe, base=str(other)), replace(recipe, timesteps=(100, 200))):

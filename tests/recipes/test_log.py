@@ -11,9 +11,9 @@ from test_loop import Numbers, Regression, config, rows
 
 from training.engine import log as log_module
 from training.engine.config import ConfigError
+from training.engine.image_grid import save_rows
 from training.engine.log import Log, duration
 from training.engine.loop import fit
-from training.engine.pictures import save_rows
 
 
 class Clock:

@@ -25,7 +25,7 @@ SHIFTED = np.roll(GREY, 80, axis=1)
 
 
 def bands(*channels: np.ndarray | int) -> Image.Image:
-    """LA, RGB or RGBA of grey levels and arrays."""
+    """LA, RGB or RGBA of gray levels and arrays."""
     pixels = np.stack([np.broadcast_to(np.uint8(channel), (H, W)) for channel in channels], axis=2)
     return Image.fromarray(pixels)
 
@@ -99,14 +99,14 @@ UNCLEAR: dict[str, tuple[Callable[[Path], None], str]] = {
     "two-shapes.png": (bands(SHIFTED, SHIFTED, SHIFTED, 255 - GREY).save, "its colors and its transparency both"),
     "photo.png": (Image.fromarray(PHOTO).save, r"\d+ colors"),
     "photo.jpg": (Image.fromarray(PHOTO).save, r"\d+ colors"),
-    "grey-photo.png": (Image.fromarray(PHOTO).convert("L").save, r"grey, neither black nor white, on \d+% of it"),
+    "grey-photo.png": (Image.fromarray(PHOTO).convert("L").save, r"gray, neither black nor white, on \d+% of it"),
     "palette.png": (palette(LABELS, (0, 0, 0), (128, 0, 0), (0, 128, 0)).save, "3 colors"),
     "red-on-white.png": (bands(255, 255 - GREY, 255 - GREY).save, "2 colors"),
     "labels.png": (Image.fromarray(LABELS).save, "3 levels, as in a map of labels"),
     "labels-from-1.png": (Image.fromarray(np.uint8(1) + HOLE).save, "nothing but level 1 and 2 of 255"),
     "labels-and-ignored.png": (Image.fromarray(np.where(LABELS == 2, 255, LABELS)).save, "3 levels"),
     "trimap.png": (Image.fromarray(np.uint8([0, 255, 128])[LABELS]).save, "3 levels"),
-    "grey-40.jpg": (Image.fromarray(HOLE.astype(np.uint8) * 102).save, "no brighter than|grey, neither"),
+    "grey-40.jpg": (Image.fromarray(HOLE.astype(np.uint8) * 102).save, "no brighter than|gray, neither"),
     "grey-all-over.png": (Image.fromarray(np.full((H, W), 102, np.uint8)).save, "nothing but level 102 of 255"),
     "nan.tif": (Image.fromarray(np.where(HOLE, np.nan, 0).astype(np.float32)).save, "levels from nan"),
     "negative.tif": (Image.fromarray(HOLE.astype(np.float32) - 1).save, "levels from -1 to 0"),

@@ -209,7 +209,7 @@ def test_listed_masks_that_are_not_there_are_told_at_once(masks, tmp_path, caplo
     with pytest.raises(FileNotFoundError, match=r"none\.png: no such file, and none of the 2 masks is there"):
         Mixture(MaskConfig(ready=str(listed)))
     listed.write_text("")
-    with pytest.raises(FileNotFoundError, match=r"masks\.txt: no pictures"):
+    with pytest.raises(FileNotFoundError, match=r"masks\.txt: no images"):
         Mixture(MaskConfig(ready=str(listed)))
 
 
@@ -454,7 +454,7 @@ def test_unknown_generators_are_named():
     "arguments, message",
     [
         (["--preview", "none/masks.png"], "No such file or directory"),
-        (["--preview", "masks.png", "--objects", "none"], "none: no pictures"),
+        (["--preview", "masks.png", "--objects", "none"], "none: no images"),
     ],
 )
 def test_contact_sheet_that_cannot_be_made(arguments, message):

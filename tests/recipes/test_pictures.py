@@ -8,7 +8,7 @@ from tiny import TINY_MAE, run_config
 
 from training import mae
 from training.data import DataConfig
-from training.engine.pictures import LINE, save_rows
+from training.engine.image_grid import LINE, save_rows
 from training.masks import MaskConfig
 
 

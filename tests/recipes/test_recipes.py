@@ -23,7 +23,7 @@ from training.base.__main__ import train as train_base
 from training.base.autoencoder import AutoencoderStage, decode, encode, init_as_color_codec
 from training.base.checkpoint import load_base
 from training.base.unet import UNetStage
-from training.data import DataConfig, Photos, Twins, to_float
+from training.data import AugmentedImages, DataConfig, Photos, to_float
 from training.engine import config
 from training.engine.cache import Cached
 from training.engine.loop import fit
@@ -341,7 +341,7 @@ def test_decoder(photos, masks, base, tmp_path, adversarial_weight):
             str(base), (str(photos),), str(tmp_path / "twins"), count=2, timesteps=(900, 999), max_side=128
         )
     )
-    assert len(Twins(twins)) == 2
+    assert len(AugmentedImages(twins)) == 2
     recipe = decoder.DecoderRecipe(
         base=str(base),
         data=DataConfig(folders=(str(photos),), size=64, native=True, augmented=str(twins)),

@@ -14,8 +14,8 @@ from torch import nn
 from asuka_modules.atomic import atomic_write
 from training.engine.checkpoint import DamagedCheckpoint, read_state
 from training.engine.config import ConfigError
+from training.engine.image_grid import save_rows
 from training.engine.loop import fit
-from training.engine.pictures import save_rows
 from training.engine.run_folder import locked
 from training.engine.tables import read_rows
 

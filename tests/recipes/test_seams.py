@@ -39,7 +39,7 @@ def grads(results: torch.Tensor, images: torch.Tensor, masks: torch.Tensor) -> t
     return torch.tensor([grad(result, image, mask[..., 0]) for result, image, mask in zip(*rows, strict=True)])
 
 
-@pytest.mark.parametrize("seam", [grads, metrics.colour_offset])
+@pytest.mark.parametrize("seam", [grads, metrics.color_offset])
 def test_seam_is_smaller(decoded, seam):
     stock, harmonized = (seam(decoded[name], decoded["image"], decoded["mask"]) for name in ("stock", "harmonized"))
     assert (harmonized < stock).all()

@@ -12,7 +12,7 @@ from PIL import Image
 from test_config import FILES, RECIPES
 
 from training import latent_augment
-from training.data import DataConfig, Photos, Twins, is_held_out
+from training.data import AugmentedImages, DataConfig, Photos, is_held_out
 from training.engine import config
 from training.engine.config import ConfigError
 from training.evaluation.pairs import PairsConfig, open_pairs
@@ -132,7 +132,7 @@ def test_held_out_photos_get_no_twins(photos, base, tmp_path):
     recipe = LatentAugmentRecipe(
         str(base), (str(photos),), str(tmp_path), max_side=64, batch_size=1, workers=0, held_out=0.3
     )
-    twins = Twins(latent_augment.run(recipe))
+    twins = AugmentedImages(latent_augment.run(recipe))
     found = {path.stem for path in photos.iterdir() if twins.of(path.read_bytes())}
     assert found == {"astronaut", "rocket"}
 

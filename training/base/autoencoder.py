@@ -12,10 +12,10 @@ from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
 from torch import Tensor, nn
 
 from ..data import DataConfig, Photos, preview_batch
+from ..engine.image_grid import save_rows
 from ..engine.loop import Objective, RunConfig, fit
-from ..engine.pictures import save_rows
 
-# Rows: brightness, red against blue, green against magenta; divided by their spread over photos of 8-pixel cells.
+# Rows: brightness, red against blue, green against magenta; divided by their spread over photos of 8x8 blocks.
 OPPONENT = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, 0.0, -0.5], [-0.5, 1.0, -0.5]])
 SPREAD = torch.tensor([0.22, 0.09, 0.06])
 MEAN = 0.45
@@ -88,7 +88,7 @@ class AutoencoderBatch(TypedDict):
 
 
 class AutoencoderObjective(Objective):
-    """L2 and L1 on brightness and on two color axes, for pixels, and L1 for the means of 8x8 cells.
+    """L2 and L1 on brightness and on two color axes, for pixels, and L1 for the means of 8x8 blocks.
 
     Equal weight for the three axes is several times what plain RGB gives to color; four channels give it up first.
     """
@@ -109,12 +109,12 @@ class AutoencoderObjective(Objective):
         noisy = latent + self.stage.latent_noise * batch["noise"]
         error = decode(self.trained, noisy).float() - image
         with torch.autocast(image.device.type, enabled=False):  # the loss itself in full precision
-            pixels, cells = self.opponents(error), self.opponents(F.avg_pool2d(error, 8))
+            pixels, blocks = self.opponents(error), self.opponents(F.avg_pool2d(error, 8))
         mean, std = latent.mean((0, 2, 3)), latent.std((0, 2, 3))
         values = {
             "squared": pixels.square().mean((0, 2, 3)).sum(),
             "absolute": pixels.abs().mean((0, 2, 3)).sum(),
-            "cells": cells.abs().mean((0, 2, 3)).sum(),
+            "cells": blocks.abs().mean((0, 2, 3)).sum(),
             "prior": (mean.square() + std.clamp_min(1e-4).log().square()).mean(),
         }
         loss = (
@@ -131,8 +131,8 @@ class AutoencoderObjective(Objective):
 
 
 def add_noise(sample: dict[str, Tensor], rng: np.random.Generator, index: int) -> None:
-    cells = sample["image"].shape[-1] // 8
-    sample["noise"] = torch.from_numpy(rng.standard_normal((4, cells, cells), "float32"))
+    side = sample["image"].shape[-1] // 8
+    sample["noise"] = torch.from_numpy(rng.standard_normal((4, side, side), "float32"))
 
 
 def train_autoencoder(stage: AutoencoderStage, start: AutoencoderTiny | None = None) -> AutoencoderTiny:

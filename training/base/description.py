@@ -15,7 +15,7 @@ FREQUENCIES = 6
 
 
 class ConditioningEmbedder(nn.Module):
-    """Mean colors of a view's 8-pixel cells -> context, one token for every 2x2 cells."""
+    """Mean colors of a view's 8x8 blocks -> context, one token for every 2x2 of them."""
 
     def __init__(self, context_dim: int = 768):
         super().__init__()
@@ -23,12 +23,12 @@ class ConditioningEmbedder(nn.Module):
         self.norm = nn.LayerNorm(context_dim)
         self.empty_context = nn.Parameter(torch.randn(1, 1, context_dim))
 
-    def forward(self, cells: Tensor, empty: Tensor) -> Tensor:
+    def forward(self, blocks: Tensor, empty: Tensor) -> Tensor:
         """Colors (B, 3, h, w) in [0, 1], `empty` (B,) bool: not described -> (B, h * w / 4, context_dim)."""
-        b, _, h, w = cells.shape
-        colours = nn.functional.pixel_unshuffle(cells * 2 - 1, 2)  # (B, 12, h / 2, w / 2)
-        places = place_waves(h // 2, w // 2).to(colours).expand(b, -1, -1, -1)
-        tokens = self.norm(self.proj(torch.cat([colours, places], dim=1).flatten(2).transpose(1, 2)))
+        b, _, h, w = blocks.shape
+        colors = nn.functional.pixel_unshuffle(blocks * 2 - 1, 2)  # (B, 12, h / 2, w / 2)
+        places = place_waves(h // 2, w // 2).to(colors).expand(b, -1, -1, -1)
+        tokens = self.norm(self.proj(torch.cat([colors, places], dim=1).flatten(2).transpose(1, 2)))
         return torch.where(empty[:, None, None], self.empty_context.to(tokens), tokens)
 
 

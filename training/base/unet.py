@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 
 from ..data import preview_batch
 from ..engine.cache import Cached
+from ..engine.image_grid import save_rows
 from ..engine.loop import Objective, RunConfig, fit
-from ..engine.pictures import save_rows
 from ..latents import from_cache
 from ..sd import LatentDiffusion, add_noise, alphas_cumprod, noise_loss
 from .description import ConditioningEmbedder

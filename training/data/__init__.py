@@ -3,22 +3,22 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .augmented import AugmentedImages, key_of, write_shard
 from .decoding import decode_photo, problem, read_bytes, read_photo
 from .files import SUFFIXES, files_below, find_photos
 from .sources import Source, open_source
 from .split import Split, is_held_out, selects
-from .twins import Twins, key_of, write_shard
 
 if TYPE_CHECKING:
     from .photos import DataConfig, Photos, preview_batch, random_crop, to_float
 
 __all__ = [
     "SUFFIXES",
+    "AugmentedImages",
     "DataConfig",
     "Photos",
     "Source",
     "Split",
-    "Twins",
     "decode_photo",
     "files_below",
     "find_photos",

@@ -28,7 +28,7 @@ def find_photos(
         else:
             found = sorted(p for p in files_below(path) if p.suffix.lower() in suffixes)
         if not found:
-            raise FileNotFoundError(f"{location}: no pictures ({', '.join(suffixes)}) in it")
+            raise FileNotFoundError(f"{location}: no images ({', '.join(suffixes)}) in it")
         photos += found
     chosen = [path for path in photos if selected(path.name)]
     if not chosen:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .augmented import AugmentedImages
 from .decoding import decode_photo, problem
 from .sources import open_source
 from .split import Split, selects
-from .twins import Twins
 
 log = logging.getLogger(__name__)
 WARN_AT = (1, 10, 100, 1000, 10000)  # photos without an augmented copy
@@ -68,8 +68,8 @@ def random_crop(photo: np.ndarray, config: DataConfig, rng: np.random.Generator)
         view = (255 * (np.arange(256) / 255) ** power).round().astype(np.uint8)[view]
     if side != config.size:
         interpolation = cv2.INTER_AREA if side > config.size else cv2.INTER_CUBIC
-        pictures = np.split(view, view.shape[2] // 3, axis=2)  # OpenCV resizes no more than four channels at once
-        resized = [cv2.resize(picture, (config.size, config.size), interpolation=interpolation) for picture in pictures]
+        images = np.split(view, view.shape[2] // 3, axis=2)  # OpenCV resizes no more than four channels at once
+        resized = [cv2.resize(image, (config.size, config.size), interpolation=interpolation) for image in images]
         view = np.concatenate(resized, axis=2)
     return view[:, ::-1] if rng.random() < 0.5 else view
 
@@ -88,18 +88,18 @@ class Photos(Dataset):
         transform: Callable[[dict[str, Tensor], np.random.Generator, int], None] = lambda sample, rng, index: None,
     ):
         self.config, self.seed, self.transform = config, seed, transform
-        self.twins = Twins(config.augmented) if config.augmented else None
+        self.copies = AugmentedImages(config.augmented) if config.augmented else None
         self.source = open_source(config.folders, selects(config.held_out, config.split), config.suffix)
         self.decoded: dict[int, np.ndarray] = {}
         self.epoch, self.order = -1, np.empty(0)
         self.unreadable: set[int] = set()
-        self.without_twin = 0
+        self.without_copy = 0
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
         view = random_crop(self.photo(index), self.config, rng)
-        pictures = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))
-        sample = dict(zip(("image", "augmented"), pictures.split(3), strict=False))
+        images = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))
+        sample = dict(zip(("image", "augmented"), images.split(3), strict=False))
         self.transform(sample, rng, index)
         return sample
 
@@ -138,20 +138,20 @@ class Photos(Dataset):
     def read(self, i: int) -> np.ndarray | None:
         data = self.source.data(i)
         photo = decode_photo(data, enough=self.config.enough)
-        if photo is None or self.twins is None:
+        if photo is None or self.copies is None:
             return photo
-        twin = decode_photo(self.twins.of(data) or b"")
-        if twin is None or twin.shape != photo.shape:
-            self.without_twin += 1
-            if self.without_twin in WARN_AT:
+        copy = decode_photo(self.copies.of(data) or b"")
+        if copy is None or copy.shape != photo.shape:
+            self.without_copy += 1
+            if self.without_copy in WARN_AT:
                 log.warning(
-                    "%s: no latent-augmented twin in %s (%d photos so far), used as it is; run training.latent_augment",
+                    "%s: no latent-augmented copy in %s (%d photos so far), used as it is; run training.latent_augment",
                     self.source.name(i),
                     self.config.augmented,
-                    self.without_twin,
+                    self.without_copy,
                 )
             return photo
-        return np.concatenate([photo, twin], axis=2)  # one array, so that both get the same view
+        return np.concatenate([photo, copy], axis=2)  # one array, so that both get the same view
 
 
 def to_float(batch: dict[str, Tensor]) -> dict[str, Tensor]:

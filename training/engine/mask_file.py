@@ -128,9 +128,9 @@ def soft_threshold(values: np.ndarray, levels: np.ndarray, white: int) -> float:
         raise Unclear(f"{len(areas)} levels, as in a map of labels")
     if few and len(areas) == 2 and levels[areas[0]] == 0:
         return levels[areas].mean()
-    grey = (values > 0.1 * white) & (values < 0.9 * white)
-    if grey.mean() > 0.5 or (not few and ((areas > 25) & (areas < 230)).any()):
-        raise Unclear(f"grey, neither black nor white, on {grey.mean():.0%} of it")
+    gray = (values > 0.1 * white) & (values < 0.9 * white)
+    if gray.mean() > 0.5 or (not few and ((areas > 25) & (areas < 230)).any()):
+        raise Unclear(f"gray, neither black nor white, on {gray.mean():.0%} of it")
     if levels[-1] <= white / 2:
         raise Unclear(f"no brighter than {levels[-1] / white:.0%}")
     return white / 2

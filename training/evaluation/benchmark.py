@@ -26,13 +26,13 @@ from .compare import Difference, compare, differences, fid_difference, read_imag
 from .features import FeatureCache
 from .graphs import Diffusion
 from .hashes import sha256
+from .inpaint_input import InpaintInput, Method, prepare_input
 from .methods import ComfyUIMethod, MethodConfig, make_method
 from .networks import NETWORKS, Perceptual
-from .pairs import Pair, PairsConfig, open_pairs, read_picture, spread
+from .pairs import Pair, PairsConfig, open_pairs, read_image, spread
 from .pixels import composite
 from .protocols import PROTOCOLS, Networks, measure, measure_set
 from .pytorch import PyTorchConfig, Stack, WeightsConfig
-from .question import InpaintInput, Method, prepare_input
 from .records import dumps, without_nan
 from .report import write_report
 
@@ -102,7 +102,7 @@ def run(recipe: Benchmark) -> dict:
         )
     for _, group in groupby(recipe.methods, without_decoder):
         together = {config.name: methods[config.name] for config in group}
-        answer(together, pairs, recipe, out)
+        generate(together, pairs, recipe, out)
     images = measure_pairs(methods, pairs, recipe, networks, out)
     sets = score_sets(methods, pairs, images, recipe, networks, out)
     results = without_nan(summarize(methods, images, sets, recipe, networks))
@@ -138,15 +138,15 @@ def result_path(out: Path, method: str, pair: str, seed: int) -> Path:
 
 
 def without_decoder(config: MethodConfig) -> Diffusion | PyTorchConfig | str:
-    """The same for methods that differ in their decoder alone: asked one after the other about an image, they share its
-    latent, which ComfyUI keeps, or the stack."""
+    """A key that methods share if they differ only in the decoder. Run one after the other on an image, they share its latent,
+    which ComfyUI or the stack keeps."""
     if config.pytorch:
         return replace(config.pytorch, decoder="stock", close_seam=False)
     return replace(config.diffusion, decoder=None, close_seam=False) if config.diffusion else config.name
 
 
-def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
-    """Asks for the images that are not there yet, or that answer another question: of a photo that has changed, or a
+def generate(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
+    """Asks for the images that are not there yet, or that answer another inputs: of a photo that has changed, or a
     mask. A pair's noise is the same for all methods, and for any count of pairs.
 
     Raises ConfigError for an image of another size than the photo's.
@@ -154,13 +154,13 @@ def answer(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark,
     makers = {name: provenance(method) for name, method in methods.items()}
     for pair in tqdm(pairs, desc=", ".join(methods), unit="photo", dynamic_ncols=True):
         for seed in range(recipe.seeds):
-            question = prepare_input(
+            inputs = prepare_input(
                 pair.name, pair.image, pair.mask, recipe.seed + pair.number + SEED_STRIDE * seed, seed
             )
             for name, method in methods.items():
                 path = result_path(out, name, pair.name, seed)
-                if seed < seeds(method, recipe) and (not path.exists() or noted(path, INPUT_DIGEST) != question.digest):
-                    save_answer(path, method(question), question, name, makers[name])
+                if seed < seeds(method, recipe) and (not path.exists() or noted(path, INPUT_DIGEST) != inputs.digest):
+                    save_result(path, method(inputs), inputs, name, makers[name])
 
 
 def provenance(method: Method) -> dict[str, str]:
@@ -170,21 +170,21 @@ def provenance(method: Method) -> dict[str, str]:
     )
 
 
-def save_answer(path: Path, picture: np.ndarray, question: InpaintInput, name: str, makers: dict[str, str]) -> None:
-    if picture.shape != question.image.shape:
-        found, expected = (f"{w}x{h}" for h, w, _ in (picture.shape, question.image.shape))
-        raise ConfigError(f"{name} made {question.name} {found}; expected {expected}")
+def save_result(path: Path, result: np.ndarray, inputs: InpaintInput, name: str, makers: dict[str, str]) -> None:
+    if result.shape != inputs.image.shape:
+        found, expected = (f"{w}x{h}" for h, w, _ in (result.shape, inputs.image.shape))
+        raise ConfigError(f"{name} made {inputs.name} {found}; expected {expected}")
     note = PngInfo()
-    for key, text in {INPUT_DIGEST: question.digest, **makers}.items():
+    for key, text in {INPUT_DIGEST: inputs.digest, **makers}.items():
         note.add_text(key, text)
     with atomic_write(path) as partial:
-        Image.fromarray(picture).save(partial, "png", pnginfo=note)
+        Image.fromarray(result).save(partial, "png", pnginfo=note)
 
 
 def noted(path: Path, key: str) -> str | None:
     """One of an image's notes, or None."""
-    with Image.open(path) as picture:
-        return picture.info.get(key)
+    with Image.open(path) as image:
+        return image.info.get(key)
 
 
 def measure_pairs(
@@ -195,7 +195,7 @@ def measure_pairs(
     for pair in tqdm(pairs, desc="measure", unit="photo", dynamic_ncols=True):
         values = {}
         for name, method in methods.items():
-            results = [read_picture(result_path(out, name, pair.name, seed)) for seed in range(seeds(method, recipe))]
+            results = [read_image(result_path(out, name, pair.name, seed)) for seed in range(seeds(method, recipe))]
             values[name] = measure(results, pair.image, pair.mask, networks)
         images.append({"name": pair.name, "domain": pair.domain, "methods": values})
     return images
@@ -204,7 +204,7 @@ def measure_pairs(
 def set_features(name: str, seed: int, pairs: Sequence[Pair], features: FeatureCache, out: Path) -> np.ndarray:
     """Features (N, D) of a method's composites of one seed."""
     return features(
-        composite(read_picture(result_path(out, name, pair.name, seed)), pair.image, pair.mask) for pair in pairs
+        composite(read_image(result_path(out, name, pair.name, seed)), pair.image, pair.mask) for pair in pairs
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..data import decode_photo, read_bytes
 from ..engine.config import ConfigError
 from ..masks.coco import CocoFile, segmentation_of, size_of
-from .pairs import centre_square
+from .pairs import center_square
 
 
 def read_stored(path: Path) -> np.ndarray | None:
@@ -52,6 +52,6 @@ class Foregrounds:
             else:
                 for polygon in segmentation:  # one by one: together, where two overlap nothing is filled
                     cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
-        square = centre_square(mask).astype(np.float32)
+        square = center_square(mask).astype(np.float32)
         interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_LINEAR
         return (cv2.resize(square, (size, size), interpolation=interpolation) > 0).astype(np.uint8)

@@ -71,7 +71,7 @@ class ComfyUI:
         queue = self.request("GET", "/queue").json()
         return any(prompt_id in entry for entry in queue["queue_running"] + queue["queue_pending"])
 
-    def picture(self, graph: dict, node: str) -> np.ndarray:
+    def image(self, graph: dict, node: str) -> np.ndarray:
         """Runs a graph in API format and returns the image (H, W, 3) uint8 that one of its nodes shows."""
         # ComfyUI up to 0.24 tells none but clients what a node had shown whose output it kept.
         asked = {"prompt": graph, "client_id": "asuka"}

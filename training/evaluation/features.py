@@ -19,17 +19,17 @@ class FeatureCache:
         self.network, self.folder = network, folder / network.name
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
+    def __call__(self, images: Iterable[np.ndarray]) -> np.ndarray:
         """Images (H, W, 3) uint8 -> features (N, D)."""
-        return np.stack([self.one(picture) for picture in pictures])
+        return np.stack([self.one(image) for image in images])
 
-    def one(self, picture: np.ndarray) -> np.ndarray:
-        picture = np.ascontiguousarray(picture)
-        digest = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()
+    def one(self, image: np.ndarray) -> np.ndarray:
+        image = np.ascontiguousarray(image)
+        digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
         path = self.folder / f"{digest}.npy"
         if path.exists():
             return np.load(path)
-        features = self.network(torch.from_numpy(picture).movedim(-1, 0)[None])[0].numpy()
+        features = self.network(torch.from_numpy(image).movedim(-1, 0)[None])[0].numpy()
         with atomic_write(path) as partial, partial.open("wb") as file:
             np.save(file, features)
         return features

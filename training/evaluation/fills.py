@@ -10,7 +10,7 @@ import torch
 from asuka_modules.seams import close_seam
 
 from ..engine.config import ConfigError
-from .question import InpaintInput, Method
+from .inpaint_input import InpaintInput, Method
 
 RADIUS = 5  # pixels around each one that OpenCV's inpainting looks at
 PATCH_RADIUS = 3  # pixels; PatchMatch compares patches of 7x7, as in its own examples
@@ -24,9 +24,9 @@ class FlatFill:
     def __init__(self):
         self.weights: dict[str, str] = {}
 
-    def __call__(self, question: InpaintInput) -> np.ndarray:
-        image = torch.from_numpy(question.image).movedim(-1, 0)[None] / 255  # (1, 3, H, W)
-        filled = close_seam(image, image, torch.from_numpy(question.hole)[None, None])
+    def __call__(self, inputs: InpaintInput) -> np.ndarray:
+        image = torch.from_numpy(inputs.image).movedim(-1, 0)[None] / 255  # (1, 3, H, W)
+        filled = close_seam(image, image, torch.from_numpy(inputs.hole)[None, None])
         return (filled[0].movedim(0, -1).clamp(0, 1) * 255).round().byte().numpy()
 
 
@@ -39,8 +39,8 @@ class OpenCVFill:
         self.algorithm = algorithm
         self.weights = {"opencv": cv2.__version__}
 
-    def __call__(self, question: InpaintInput) -> np.ndarray:
-        return cv2.inpaint(question.image, question.hole.astype(np.uint8), RADIUS, self.algorithm)
+    def __call__(self, inputs: InpaintInput) -> np.ndarray:
+        return cv2.inpaint(inputs.image, inputs.hole.astype(np.uint8), RADIUS, self.algorithm)
 
 
 class PatchMatch:
@@ -63,9 +63,9 @@ class PatchMatch:
         self.package = patchmatch
         self.weights = {"pypatchmatch": version("pypatchmatch")}
 
-    def __call__(self, question: InpaintInput) -> np.ndarray:
-        self.package.set_random_seed(question.seed)
-        return self.package.inpaint(question.image, question.hole, patch_size=PATCH_RADIUS)
+    def __call__(self, inputs: InpaintInput) -> np.ndarray:
+        self.package.set_random_seed(inputs.seed)
+        return self.package.inpaint(inputs.image, inputs.hole, patch_size=PATCH_RADIUS)
 
 
 FILLS: dict[str, Callable[[], Method]] = {

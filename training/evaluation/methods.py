@@ -1,4 +1,4 @@
-"""The compared ways to fill a hole, by how a config asks for them."""
+"""The compared ways to fill a hole, by their names in a config."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ from .comfyui import ComfyUI, ComfyUIConfig
 from .fills import FILLS
 from .graphs import Diffusion, inpaint
 from .hashes import sha256
-from .pairs import read_picture
+from .inpaint_input import InpaintInput, Method
+from .pairs import read_image
 from .pytorch import PlainPyTorch, PyTorchConfig, Stack
-from .question import InpaintInput, Method
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def make_method(
     names: Sequence[str] = (),
     seeds: int = 1,
 ) -> Method:
-    """The method of a config, with `texture` if it asks for that.
+    """The method of a config, with `texture` if it is set.
 
-    `stack`: the networks of `pytorch` methods. `names`: the photos that it will be asked about, with so many seeds.
+    `stack`: the networks of `pytorch` methods. `names`: the images that it will fill, each with that many seeds.
 
     Raises ConfigError for a config that does not say how, FileNotFoundError or ComfyUIError for what is missing.
     """
@@ -87,11 +87,11 @@ class Textured:
         self.method, self.scale = method, scale
         self.uses_seed, self.weights = method.uses_seed, method.weights
 
-    def __call__(self, question: InpaintInput) -> np.ndarray:
-        hole = question.hole[..., None]
-        composite = np.where(hole, self.method(question), question.image)
+    def __call__(self, inputs: InpaintInput) -> np.ndarray:
+        hole = inputs.hole[..., None]
+        composite = np.where(hole, self.method(inputs), inputs.image)
         image = torch.from_numpy(composite).movedim(-1, 0)[None] / 255  # (1, 3, H, W)
-        textured = transfer_texture(image, torch.from_numpy(question.hole)[None, None].float(), self.scale)
+        textured = transfer_texture(image, torch.from_numpy(inputs.hole)[None, None].float(), self.scale)
         return (textured[0].movedim(0, -1).clamp(0, 1) * 255).round().byte().numpy()
 
 
@@ -104,10 +104,10 @@ class ComfyUIMethod:
         self.config, self.server = config, ComfyUI(comfyui)
         self.weights = self.server.weights(config.files())
 
-    def __call__(self, question: InpaintInput) -> np.ndarray:
-        photo = self.server.upload(question.image, question.hole)
-        size = max(question.hole.shape)
-        return self.server.picture(inpaint(self.config, photo, size, question.seed), "result")
+    def __call__(self, inputs: InpaintInput) -> np.ndarray:
+        photo = self.server.upload(inputs.image, inputs.hole)
+        size = max(inputs.hole.shape)
+        return self.server.image(inpaint(self.config, photo, size, inputs.seed), "result")
 
 
 class SpandrelMethod:
@@ -128,11 +128,11 @@ class SpandrelMethod:
         self.weights = {path.name: sha256(path)}
 
     @torch.inference_mode()
-    def __call__(self, question: InpaintInput) -> np.ndarray:
-        image = torch.from_numpy(question.image).movedim(-1, 0)[None].float() / 255
-        mask = torch.from_numpy(question.hole)[None, None].float()
+    def __call__(self, inputs: InpaintInput) -> np.ndarray:
+        image = torch.from_numpy(inputs.image).movedim(-1, 0)[None].float() / 255
+        mask = torch.from_numpy(inputs.hole)[None, None].float()
         with torch.random.fork_rng():
-            torch.manual_seed(question.seed)
+            torch.manual_seed(inputs.seed)
             if self.uses_seed:
                 self.model.model.z = torch.randn_like(self.model.model.z)
             result = self.model(image.to(self.model.device), mask.to(self.model.device))[0].clamp(0, 1)
@@ -155,8 +155,8 @@ class PrecomputedMethod:
             raise FileNotFoundError(f"{folder}: {len(missing)} results are missing, such as {missing[0]}.png")
         self.weights = {str(Path(folder)): fingerprint(self.files.values())}
 
-    def __call__(self, question: InpaintInput) -> np.ndarray:
-        return read_picture(self.files[self.stem(question.name, question.seed_index)])
+    def __call__(self, inputs: InpaintInput) -> np.ndarray:
+        return read_image(self.files[self.stem(inputs.name, inputs.seed_index)])
 
     def stem(self, name: str, seed_index: int) -> Path:
         return Path(str(self.template).replace("{name}", name).replace("{seed}", str(seed_index)))

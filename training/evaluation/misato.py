@@ -31,7 +31,7 @@ from .coco import Foregrounds, read_stored
 from .features import FeatureCache
 from .hashes import sha256
 from .networks import NETWORKS
-from .pairs import DOMAINS, PER_DOMAIN, centre_crop, crop_box
+from .pairs import DOMAINS, PER_DOMAIN, center_crop, crop_box
 
 log = logging.getLogger(__name__)
 Extract = Callable[[Iterable[np.ndarray]], np.ndarray]  # images (H, W, 3) uint8 -> features (N, D)
@@ -72,7 +72,7 @@ class MisatoRecipe:
             )
 
 
-def nearest_to_centres(features: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
+def nearest_to_centers(features: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
     """Features (N, D) -> of each of `count` clusters its members' numbers, the nearest to the center first.
 
     Raises ConfigError for fewer photos than clusters.
@@ -126,17 +126,17 @@ def describe(photos: dict[str, Path], domain: str, extract: Extract) -> tuple[li
     """The hashes of those photos that are readable, and their features (N, D). Others are named and counted in the log."""
     readable = []
 
-    def pictures() -> Iterator[np.ndarray]:
+    def images() -> Iterator[np.ndarray]:
         skipped = 0
         for digest, file in tqdm(photos.items(), desc="features", unit="photo", dynamic_ncols=True):
-            if (picture := read_source(file, domain)) is None:
+            if (image := read_source(file, domain)) is None:
                 skipped += 1
-                log.warning("%s: not a readable picture, skipped (%d so far)", file, skipped)
+                log.warning("%s: not a readable image, skipped (%d so far)", file, skipped)
                 continue
             readable.append(digest)
-            yield picture
+            yield image
 
-    features = extract(pictures())
+    features = extract(images())
     return readable, features
 
 
@@ -149,7 +149,7 @@ def choose(recipe: MisatoRecipe, extract: Extract) -> list[dict]:
         hashes, features = describe(photos, domain, extract)
         if recipe.normalize:
             features = features / np.linalg.norm(features, axis=1, keepdims=True)
-        for i, members in enumerate(nearest_to_centres(features, recipe.count, recipe.seed)):
+        for i, members in enumerate(nearest_to_centers(features, recipe.count, recipe.seed)):
             number = DOMAINS.index(domain) * PER_DOMAIN + i  # the number tells the domain
             for member in members:
                 file = photos[hashes[member]]
@@ -194,7 +194,7 @@ def write(recipe: MisatoRecipe, manifest: list[dict]) -> None:
                 f"{file}: its mask is not the manifest's; masks or coco differ from those it was made with"
             )
         prefix = "00" if recipe.size == 1024 else ""
-        Image.fromarray(centre_crop(photo, recipe.size)).save(folder / "image" / f"{entry['name']}.png")
+        Image.fromarray(center_crop(photo, recipe.size)).save(folder / "image" / f"{entry['name']}.png")
         Image.fromarray(mask).save(folder / "mask" / f"{prefix}{entry['name']}.png")
 
 
@@ -212,10 +212,10 @@ def run(recipe: MisatoRecipe, extract: Extract) -> None:
 
 
 def clip_features(recipe: MisatoRecipe) -> Extract:
-    def extract(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    def extract(images: Iterable[np.ndarray]) -> np.ndarray:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = NETWORKS["clip-vit-l-14"](Path(recipe.weights), device)
-        return FeatureCache(network, Path(recipe.out, "features"))(pictures)
+        return FeatureCache(network, Path(recipe.out, "features"))(images)
 
     return extract
 

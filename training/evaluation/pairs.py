@@ -80,7 +80,7 @@ class Misato(Sequence):
         file = self.files[i]
         number = int(file.stem)
         domain = DOMAINS[number // PER_DOMAIN]
-        return check(Pair(number, file.stem, domain, read_picture(file), read_mask(self.masks[i]) * 255), self.size)
+        return check(Pair(number, file.stem, domain, read_image(file), read_mask(self.masks[i]) * 255), self.size)
 
 
 class Photos(Sequence):
@@ -105,8 +105,8 @@ class Photos(Sequence):
 
     def __getitem__(self, i: int) -> Pair:
         file, config = self.files[i], self.config
-        photo = read_picture(file)
-        image = centre_crop(photo, config.size)
+        photo = read_image(file)
+        image = center_crop(photo, config.size)
         if self.mixture:
             mask = draw_mask(self.mixture, config.hole, np.random.default_rng([config.seed, i])) * 255
             mask = cv2.resize(mask, (config.size, config.size), interpolation=cv2.INTER_NEAREST)
@@ -152,23 +152,23 @@ def require_masks(paths: list[Path]) -> list[Path]:
 def check(pair: Pair, size: int) -> Pair:
     """Raises ConfigError for an image or a mask that is not `size` square, and for a mask without a hole."""
     if not pair.image.shape[:2] == pair.mask.shape == (size, size):
-        raise ConfigError(f"{pair.name}: picture {pair.image.shape}, mask {pair.mask.shape}; expected {size} square")
+        raise ConfigError(f"{pair.name}: image {pair.image.shape}, mask {pair.mask.shape}; expected {size} square")
     if not pair.mask.any():
         raise ConfigError(f"{pair.name}: its mask is black all over; expected white in the hole")
     return pair
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB. Raises OSError for what is no readable image."""
     photo = read_photo(path)
     if photo is None:
-        raise OSError(f"{path}: not a readable picture")
+        raise OSError(f"{path}: not a readable image")
     return photo
 
 
-def centre_crop(photo: np.ndarray, size: int) -> np.ndarray:
+def center_crop(photo: np.ndarray, size: int) -> np.ndarray:
     """The largest central square of a photo (H, W, 3), `size` pixels wide."""
-    square = centre_square(photo)
+    square = center_square(photo)
     if len(square) == size:
         return square
     interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
@@ -187,19 +187,19 @@ def crop_mask(path: Path, shape: tuple[int, int], size: int) -> np.ndarray:
     if mask.shape != shape:
         found, expected = (f"{w}x{h}" for h, w in (mask.shape, shape))
         raise ConfigError(f"{path} is {found}; expected {expected}, as its photo, or {size}x{size}")
-    square = centre_square(mask).astype(np.float32)
+    square = center_square(mask).astype(np.float32)
     interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_LINEAR
     return (cv2.resize(square, (size, size), interpolation=interpolation) >= 0.5).astype(np.uint8)
 
 
-def centre_square(picture: np.ndarray) -> np.ndarray:
-    x, y, side = crop_box(picture)
-    return picture[y : y + side, x : x + side]
+def center_square(image: np.ndarray) -> np.ndarray:
+    x, y, side = crop_box(image)
+    return image[y : y + side, x : x + side]
 
 
-def crop_box(picture: np.ndarray) -> tuple[int, int, int]:
+def crop_box(image: np.ndarray) -> tuple[int, int, int]:
     """Left, top and side of the largest central square."""
-    h, w = picture.shape[:2]
+    h, w = image.shape[:2]
     side = min(h, w)
     return (w - side) // 2, (h - side) // 2, side
 

@@ -20,7 +20,7 @@ def composite(result: np.ndarray, original: np.ndarray, mask: np.ndarray) -> np.
     the known pixels would outweigh the hole. Raises ValueError for images of other sizes."""
     if not result.shape == original.shape == (*mask.shape, 3):
         raise ValueError(
-            f"the result is {result.shape}, the original {original.shape} and the mask {mask.shape}; all should be of one size, the pictures RGB"
+            f"the result is {result.shape}, the original {original.shape} and the mask {mask.shape}; all should be of one size, the images RGB"
         )
     return np.where(is_hole(mask)[..., None], result, original)
 

@@ -31,13 +31,13 @@ METRICS = {  # of single images; name -> (unit, is more better)
     "psnr": ("dB", True),
     "hole_psnr": ("dB", True),
     "ssim": ("", True),
-    "grad": ("grey levels", False),
-    "colour_offset": ("grey levels", False),
+    "grad": ("gray levels", False),
+    "color_offset": ("gray levels", False),
     "texture": ("of the original's", True),
     "lpips": ("", False),
     "clip_global": ("", True),
     "clip_hole": ("", True),
-    "seed_spread": ("grey levels", False),
+    "seed_spread": ("gray levels", False),
 }
 LABELS = {
     "fid": "FID",
@@ -74,7 +74,7 @@ def measure(results: Sequence[np.ndarray], original: np.ndarray, mask: np.ndarra
         "hole_psnr": metrics.hole_psnr(*pairs).mean(),
         "ssim": np.mean([ssim(image, original) for image in composites]),
         "grad": np.mean([grad(result, original, mask) for result in results]),
-        "colour_offset": metrics.colour_offset(*pairs).mean(),
+        "color_offset": metrics.color_offset(*pairs).mean(),
         "texture": np.mean([texture(image, original, mask) for image in composites]),
     }
     if networks.perceptual:
@@ -103,12 +103,12 @@ def measure_set(fake: np.ndarray, real: np.ndarray, size: int, protocol: Protoco
     return scores, {} if ids.reason else {"u": ids.mistaken, "p": ids.preferred}
 
 
-def as_batch(pictures: Sequence[np.ndarray]) -> Tensor:
+def as_batch(images: Sequence[np.ndarray]) -> Tensor:
     """(B, 3, H, W) uint8."""
-    return torch.from_numpy(np.stack(pictures)).movedim(-1, 1)
+    return torch.from_numpy(np.stack(images)).movedim(-1, 1)
 
 
-def similarity(network: FeatureCache, pictures: Sequence[np.ndarray], original: np.ndarray) -> float:
+def similarity(network: FeatureCache, images: Sequence[np.ndarray], original: np.ndarray) -> float:
     """Mean cosine between each image's features and the original's."""
-    a, b = network(pictures), network([original])
+    a, b = network(images), network([original])
     return float(np.mean(a @ b[0] / (np.linalg.norm(a, axis=1) * np.linalg.norm(b[0]))))

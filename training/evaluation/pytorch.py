@@ -19,7 +19,7 @@ from ..latents import VAE_SCALE_FACTOR
 from ..sd import SCALING_FACTOR
 from ..weights.frozen import load_frozen
 from .hashes import sha256
-from .question import InpaintInput
+from .inpaint_input import InpaintInput
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Stack:
             mask = torch.zeros_like(mask)
         return self.networks["alignment"](self.networks["mae"].prior(image, mask))
 
-    def latent(self, config: PyTorchConfig, question: InpaintInput, image: Tensor, mask: Tensor) -> Tensor:
+    def latent(self, config: PyTorchConfig, inputs: InpaintInput, image: Tensor, mask: Tensor) -> Tensor:
         """The sampled latent (1, 4, H / 8, W / 8)."""
-        key = (question.digest, config.context, config.steps)
+        key = (inputs.digest, config.context, config.steps)
         if self.sampled[0] != key:
             h, w = (side // VAE_SCALE_FACTOR for side in mask.shape[-2:])
-            noise = torch.randn(1, 4, h, w, generator=torch.Generator().manual_seed(question.seed)).to(self.device)
+            noise = torch.randn(1, 4, h, w, generator=torch.Generator().manual_seed(inputs.seed)).to(self.device)
             latent_mask = reduce_mask(mask, (h, w), "area")
             masked = self.base.encode(fill_hole(image, F.interpolate(latent_mask, scale_factor=VAE_SCALE_FACTOR), 0.5))
             context = self.context(config.context, image, mask)
@@ -86,13 +86,13 @@ class Stack:
                 self.sampled = key, self.base.sample(noise, latent_mask, masked, context, config.steps)
         return self.sampled[1]
 
-    def paint(self, config: PyTorchConfig, question: InpaintInput, image: Tensor, mask: Tensor) -> Tensor:
+    def paint(self, config: PyTorchConfig, inputs: InpaintInput, image: Tensor, mask: Tensor) -> Tensor:
         """What the decoder returns, (1, 3, H, W)."""
         if config.decoder == "mae":
             mae = self.networks["mae"]
             painted = mae.reconstruct(mae.decoder_features(image, mask))
             return F.interpolate(painted, image.shape[-2:], mode="bicubic")
-        latent = self.latent(config, question, image, mask)
+        latent = self.latent(config, inputs, image, mask)
         if config.decoder == "stock":
             return self.base.decode(latent)
         return self.networks["decoder"](latent / SCALING_FACTOR, image, mask)
@@ -109,16 +109,16 @@ class PlainPyTorch:
         self.weights = stack.weights
 
     @torch.inference_mode()
-    def __call__(self, question: InpaintInput) -> np.ndarray:
+    def __call__(self, inputs: InpaintInput) -> np.ndarray:
         """Raises ConfigError for an image whose sides are no multiples of 8."""
-        h, w = question.hole.shape
+        h, w = inputs.hole.shape
         if h % VAE_SCALE_FACTOR or w % VAE_SCALE_FACTOR:
             raise ConfigError(
                 f"pairs are {w}x{h}; plain PyTorch needs multiples of {VAE_SCALE_FACTOR}, so change pairs.size"
             )
-        image = torch.from_numpy(question.image).movedim(-1, 0)[None].to(self.stack.device) / 255
-        mask = torch.from_numpy(question.hole)[None, None].to(image)
-        painted = self.stack.paint(self.config, question, image, mask)
+        image = torch.from_numpy(inputs.image).movedim(-1, 0)[None].to(self.stack.device) / 255
+        mask = torch.from_numpy(inputs.hole)[None, None].to(image)
+        painted = self.stack.paint(self.config, inputs, image, mask)
         if self.config.close_seam:
             painted = close_seam(painted, image, mask)
         return (painted[0].float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()

@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+RENAMED = {"colour_offset": "color_offset"}  # in runs of earlier versions
+
 
 def dumps(value: object, indent: int | None = None) -> str:
     return json.dumps(without_nan(value), indent=indent, allow_nan=False)
@@ -19,5 +21,7 @@ def without_nan(value: Any) -> Any:
 
 
 def loads(text: str) -> dict:
-    """A line of images.jsonl, whose nulls all are NaN."""
-    return json.loads(text, object_hook=lambda found: {k: math.nan if v is None else v for k, v in found.items()})
+    """Read a line of images.jsonl, whose nulls all are NaN."""
+    return json.loads(
+        text, object_hook=lambda found: {RENAMED.get(k, k): math.nan if v is None else v for k, v in found.items()}
+    )

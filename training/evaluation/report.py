@@ -11,11 +11,11 @@ from PIL import Image
 
 from ..metrics import paired_bootstrap
 from .compare import Difference, paired
-from .exhibits import error_map, masked, outline_point, sheet, zoom
-from .pairs import Pair, read_picture, spread
+from .pairs import Pair, read_image, spread
 from .paper import COLUMNS, PAPER
 from .pixels import composite
 from .protocols import LABELS, METRICS
+from .visualize import error_map, image_grid, masked, outline_point, zoom
 
 PAGE = Path(__file__).with_name("page.html")
 EXAMPLES = 4  # photos on the sheet
@@ -28,7 +28,7 @@ def write_report(
     markdown = table(results) + (f"\n{difference_table(results['recipe']['ours'], found)}" if found else "")
     (out / "results.md").write_text(markdown, encoding="utf-8")
     plots = write_plots(out / "plots", results, images)
-    sections = [exhibit(out, pair, list(results["methods"])) for pair in shown]
+    sections = [section(out, pair, list(results["methods"])) for pair in shown]
     page = PAGE.read_text(encoding="utf-8")
     for name, text in {
         "table": html_table(markdown),
@@ -161,37 +161,37 @@ def plot(folder: Path, metric: str, values: Sequence[float], methods: Sequence[s
 
 
 def write_examples(out: Path, methods: Sequence[str], shown: Sequence[Pair]) -> None:
-    """A sheet with a row for each photo: its hole, every method's composite, the original."""
+    """A grid with a row for each photo: its hole, every method's composite, the original."""
     rows = [
         [masked(pair.image, pair.mask), *(shown_composite(out, name, pair) for name in methods), pair.image]
         for pair in shown
     ]
-    sheet(["input", *methods, "original"], rows).save(out / "examples.jpg", quality=90)
+    image_grid(["input", *methods, "original"], rows).save(out / "examples.jpg", quality=90)
 
 
 def shown_composite(out: Path, method: str, pair: Pair) -> np.ndarray:
-    return composite(read_picture(out / "pictures" / method / f"{pair.name}-0.png"), pair.image, pair.mask)
+    return composite(read_image(out / "pictures" / method / f"{pair.name}-0.png"), pair.image, pair.mask)
 
 
-def exhibit(out: Path, pair: Pair, methods: list[str]) -> str:
+def section(out: Path, pair: Pair, methods: list[str]) -> str:
     """One photo's section of the page: input, original, and of every method the image, its error and a close-up."""
     folder = out / "shown" / pair.name
     folder.mkdir(parents=True, exist_ok=True)
     point = outline_point(pair.mask)
     rows: list[str] = []
 
-    def show(title: str, **pictures: np.ndarray) -> None:
+    def show(title: str, **images: np.ndarray) -> None:
         cells = ""
-        for kind, picture in pictures.items():
+        for kind, image in images.items():
             file = folder / f"{len(rows)}-{kind}.webp"
-            Image.fromarray(picture).save(file, quality=90)
+            Image.fromarray(image).save(file, quality=90)
             cells += f'<figure><img loading="lazy" src="{quote(file.relative_to(out).as_posix())}"><figcaption>{kind}</figcaption></figure>'
         rows.append(f"<h3>{escape(title)}</h3><div>{cells}</div>")
 
     hole = masked(pair.image, pair.mask)
     show("Photo", input=hole, original=pair.image, edge=zoom(pair.image, point))
     for name in methods:
-        result = read_picture(out / "pictures" / name / f"{pair.name}-0.png")
+        result = read_image(out / "pictures" / name / f"{pair.name}-0.png")
         pasted = composite(result, pair.image, pair.mask)
         show(name, result=pasted, error=error_map(result, pair.image), edge=zoom(pasted, point))
     return f'<section id="{pair.number}"><h2>{escape(pair.name)}, {escape(pair.domain)}</h2>{"".join(rows)}</section>'

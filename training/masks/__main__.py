@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.masks", description="Draw a contact sheet of the training masks."
     )
-    parser.add_argument("--preview", type=Path, required=True, help="picture to write")
+    parser.add_argument("--preview", type=Path, required=True, help="image to write")
     parser.add_argument("--objects", help="folder of object masks or COCO annotations, to show the mixture too")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -13,9 +13,9 @@ from skimage.data import coffee, grass
 
 from training.engine.config import ConfigError
 from training.evaluation.fills import FILLS
+from training.evaluation.inpaint_input import InpaintInput, prepare_input
 from training.evaluation.methods import MethodConfig, make_method
 from training.evaluation.pixels import texture
-from training.evaluation.question import InpaintInput, prepare_input
 
 
 def fill(name: str, image: np.ndarray, hole: np.ndarray, seed: int = 7) -> np.ndarray:

@@ -12,8 +12,8 @@ from PIL import Image
 from spandrel.architectures.LaMa import LaMa
 
 from asuka_modules.texture import transfer_texture
+from training.evaluation.inpaint_input import prepare_input
 from training.evaluation.methods import MethodConfig, make_method
-from training.evaluation.question import prepare_input
 
 
 def test_no_method_sees_what_is_under_the_hole():

@@ -59,7 +59,7 @@ def test_everything_starts_from_the_composite(pair, rng, tmp_path):
     pixels = FeatureCache(FeatureNetwork("pixels", lambda x: x.flatten(1)), tmp_path)
     networks = Networks(pixels, lambda a, b: (a.float() - b.float()).abs().mean((1, 2, 3)), pixels)
     values = measure([result], original, mask, networks)
-    assert values.keys() >= {"psnr", "ssim", "grad", "hole_psnr", "colour_offset", "lpips", "clip_global", "clip_hole"}
+    assert values.keys() >= {"psnr", "ssim", "grad", "hole_psnr", "color_offset", "lpips", "clip_global", "clip_hole"}
     assert values == measure([drifted], original, mask, networks)
     pasted = composite(result, original, mask)
     assert np.array_equal(pasted[mask == 0], original[mask == 0])
@@ -294,7 +294,7 @@ def test_missing_clip_says_how_to_get_it(weights, monkeypatch):
 
 
 def test_inception_sees_what_the_published_script_shows_it(weights, rng):
-    """Resize to 342, centre crop to 299, ImageNet's statistics, then torchvision's own rescaling."""
+    """Resize to 342, center crop to 299, ImageNet's statistics, then torchvision's own rescaling."""
     torch.manual_seed(0)
     network = torchvision.models.inception_v3(weights=None, init_weights=False, transform_input=True).eval()
     torch.save(network.state_dict(), weights / INCEPTION.rsplit("/", 1)[1])
@@ -372,7 +372,7 @@ def test_seeds_are_averaged_and_their_spread_measured(pair, rng):
     other = np.clip(result.astype(int) + rng.integers(-20, 21, result.shape), 0, 255).astype(np.uint8)
     together = measure([result, other], original, mask, Networks())
     alone = [measure([x], original, mask, Networks()) for x in (result, other)]
-    for name in ("psnr", "ssim", "grad", "hole_psnr", "colour_offset"):
+    for name in ("psnr", "ssim", "grad", "hole_psnr", "color_offset"):
         assert together[name] == pytest.approx((alone[0][name] + alone[1][name]) / 2, rel=1e-6)
     hole = np.stack([result, other])[:, mask > 127].astype(float)
     assert together["seed_spread"] == pytest.approx(np.sqrt(hole.var(0, ddof=1).mean()), rel=1e-5)

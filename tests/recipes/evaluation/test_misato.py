@@ -10,7 +10,7 @@ from PIL import Image
 
 from training.engine.config import ConfigError
 from training.evaluation.coco import Foregrounds
-from training.evaluation.misato import MIN_HOLE, MisatoRecipe, nearest_to_centres, run
+from training.evaluation.misato import MIN_HOLE, MisatoRecipe, nearest_to_centers, run
 from training.evaluation.pairs import PairsConfig, open_pairs
 from training.masks import MaskConfig, decode_runs
 
@@ -49,7 +49,7 @@ def mean_colour(pictures) -> np.ndarray:
     return np.array([picture.mean((0, 1)) for picture in pictures])
 
 
-def test_photos_nearest_to_the_centres_are_chosen(recipe):
+def test_photos_nearest_to_the_centers_are_chosen(recipe):
     run(recipe, mean_colour)
     manifest = json.loads(Path(recipe.out, "manifest.json").read_text())
     assert [entry["name"] for entry in manifest] == ["0000", "0001", "0002", "1500", "1501", "1502"]
@@ -131,7 +131,7 @@ def test_unreadable_photos_are_skipped_and_counted(recipe, caplog, domain):
     run(other, mean_colour)
     assert Path(other.out, "manifest.json").read_text() == first
     for i in range(2):
-        assert f"broken {i}.jpg: not a readable picture, skipped ({i + 1} so far)" in caplog.text
+        assert f"broken {i}.jpg: not a readable image, skipped ({i + 1} so far)" in caplog.text
 
 
 def test_photos_without_room_for_a_hole_give_way_to_the_next(recipe):
@@ -184,7 +184,7 @@ def test_parts_of_an_object_that_overlap_are_one(tmp_path):
 
 def test_too_few_photos():
     with pytest.raises(ValueError, match="4 different photos are too few for 5 clusters"):
-        nearest_to_centres(np.zeros((4, 2)), 5, 0)
+        nearest_to_centers(np.zeros((4, 2)), 5, 0)
 
 
 def test_crowds_are_foreground_too(tmp_path):

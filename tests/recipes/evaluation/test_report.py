@@ -13,8 +13,8 @@ from finished import COUNT, SIZE, command, make_misato
 from PIL import Image
 
 from training.engine.git_revision import git_revision
-from training.evaluation.exhibits import outline_point, sheet, zoom
 from training.evaluation.report import table, write_plots
+from training.evaluation.visualize import image_grid, outline_point, zoom
 
 
 def test_one_command_writes_the_whole_report(bench, monkeypatch, capsys):
@@ -66,7 +66,7 @@ def test_masks_without_an_outline_have_null_in_valid_json(bench, monkeypatch, ca
     assert mean == (pytest.approx(32, rel=0.02) if whole == 1 else None)
     assert ("grad" in {path.stem for path in (bench.out / "plots").iterdir()}) == (whole == 1)
     command(bench, monkeypatch, "--compare", "off by 8", "off by 2")
-    assert ("| grad (grey levels) |" in capsys.readouterr().out) == (whole == 1)
+    assert ("| grad (gray levels) |" in capsys.readouterr().out) == (whole == 1)
 
 
 def test_commit_tells_of_changed_files(tmp_path, monkeypatch):
@@ -102,7 +102,7 @@ def test_one_pair_has_no_fid(bench, monkeypatch, capsys):
 
 def test_sheet_has_every_picture_in_its_cell():
     rows = [[np.full((8, 8, 3), 50 * row + 10 * column, np.uint8) for column in range(3)] for row in range(2)]
-    found = np.asarray(sheet(["a", "b", "c"], rows))
+    found = np.asarray(image_grid(["a", "b", "c"], rows))
     assert [[found[28 + 260 * row + 128, 260 * column + 128, 0] for column in range(3)] for row in range(2)] == [
         [0, 10, 20],
         [50, 60, 70],

@@ -22,7 +22,7 @@ def key_of(photo: bytes) -> bytes:
     return hashlib.sha256(photo).digest()[:10]
 
 
-class Twins:
+class AugmentedImages:
     """The augmented copies in a folder, by key, in flat arrays, whose memory forked workers share.
 
     Raises FileNotFoundError where there are none but they are `required`.
@@ -31,7 +31,7 @@ class Twins:
     def __init__(self, folder: str | Path, required: bool = True):
         self.shards = sorted(Path(folder).glob("twins-*.tar"))
         if required and not self.shards:
-            raise FileNotFoundError(f"{folder}: no twins there; make them with training.latent_augment")
+            raise FileNotFoundError(f"{folder}: no augmented copies there; make them with training.latent_augment")
         with ThreadPoolExecutor() as pool:  # of many small reads, which network disks answer late
             found = np.concatenate([np.empty(0, PLACE), *pool.map(index, self.shards, range(len(self.shards)))])
         self.places = found[np.argsort(found["key"], kind="stable")]
@@ -70,12 +70,12 @@ def index(path: Path, shard: int) -> np.ndarray:
     return np.array(places, PLACE)
 
 
-def write_shard(folder: Path, rank: int, twins: list[tuple[bytes, bytes]]) -> None:
+def write_shard(folder: Path, rank: int, copies: list[tuple[bytes, bytes]]) -> None:
     """Puts (key, image file) into a process's next shard, which gets its name once it is whole. Raises OSError."""
     numbers = [int(path.stem.split("-")[2]) for path in folder.glob(f"twins-{rank:04d}-*.tar")]
     path = folder / f"twins-{rank:04d}-{max(numbers, default=-1) + 1:05d}.tar"
     with atomic_write(path) as partial, tarfile.open(partial, "w") as tar:
-        for key, picture in twins:
+        for key, image in copies:
             member = tarfile.TarInfo(f"{key.hex()}.jpg")
-            member.size = len(picture)
-            tar.addfile(member, io.BytesIO(picture))
+            member.size = len(image)
+            tar.addfile(member, io.BytesIO(image))

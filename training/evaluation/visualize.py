@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .pixels import is_hole
 
 BRIGHTEST = 64  # gray levels of error
-CELL, GAP, TITLE = 256, 4, 28  # of a sheet, in pixels
+CELL, GAP, TITLE = 256, 4, 28  # of a grid, in pixels
 
 
 def masked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -28,8 +28,8 @@ def outline_point(mask: np.ndarray) -> tuple[int, int]:
     """Where to look closely, (y, x): the point of the hole's outline that is nearest to the image's center."""
     hole = is_hole(mask).astype(np.uint8)
     outline = np.argwhere(hole != cv2.erode(hole, np.ones((3, 3), np.uint8)))
-    centre = np.array(mask.shape) // 2
-    return tuple(min(outline, key=lambda point: np.square(point - centre).sum(), default=centre))
+    center = np.array(mask.shape) // 2
+    return tuple(min(outline, key=lambda point: np.square(point - center).sum(), default=center))
 
 
 def zoom(image: np.ndarray, point: tuple[int, int], factor: int = 8) -> np.ndarray:
@@ -40,7 +40,7 @@ def zoom(image: np.ndarray, point: tuple[int, int], factor: int = 8) -> np.ndarr
     return cv2.resize(image[y : y + side, x : x + side], (w, h), interpolation=cv2.INTER_NEAREST)
 
 
-def sheet(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Image.Image:
+def image_grid(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Image.Image:
     """Square images in rows, a title over every column."""
     size = len(titles) * (CELL + GAP) - GAP, TITLE + len(rows) * (CELL + GAP) - GAP
     canvas = Image.new("RGB", size, "white")
@@ -48,7 +48,7 @@ def sheet(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Image.
     for column, title in enumerate(titles):
         x = column * (CELL + GAP)
         draw.text((x + CELL / 2, TITLE / 2), title, "black", font, anchor="mm")
-        for row, pictures in enumerate(rows):
-            picture = Image.fromarray(pictures[column]).resize((CELL, CELL), Image.Resampling.LANCZOS)
-            canvas.paste(picture, (x, TITLE + row * (CELL + GAP)))
+        for row, images in enumerate(rows):
+            image = Image.fromarray(images[column]).resize((CELL, CELL), Image.Resampling.LANCZOS)
+            canvas.paste(image, (x, TITLE + row * (CELL + GAP)))
     return canvas

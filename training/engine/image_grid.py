@@ -20,17 +20,17 @@ def to_uint8(image: Tensor) -> np.ndarray:
 def save_rows(path: Path, title: str, rows: Mapping[str, Tensor], gap: int = 4) -> None:
     """Saves batches (B, 3, H, W) of one size as the rows of one PNG, each below its name, and all below a title."""
     font = ImageFont.load_default(LINE - 4)
-    cells = [[Image.fromarray(to_uint8(image)) for image in row] for row in rows.values()]
-    w, h = cells[0][0].size
-    width = max(len(cells[0]) * (w + gap) - gap, *(int(font.getlength(text)) + 1 for text in (title, *rows)))
-    canvas = Image.new("RGB", (width, LINE + len(cells) * (LINE + h)), "white")
+    tiles = [[Image.fromarray(to_uint8(image)) for image in row] for row in rows.values()]
+    w, h = tiles[0][0].size
+    width = max(len(tiles[0]) * (w + gap) - gap, *(int(font.getlength(text)) + 1 for text in (title, *rows)))
+    canvas = Image.new("RGB", (width, LINE + len(tiles) * (LINE + h)), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((0, 0), title, "black", font)
-    for i, (name, row) in enumerate(zip(rows, cells, strict=True)):
+    for i, (name, row) in enumerate(zip(rows, tiles, strict=True)):
         top = LINE + i * (LINE + h)
         draw.text((0, top), name, "black", font)
-        for j, cell in enumerate(row):
-            canvas.paste(cell, (j * (w + gap), top + LINE))
+        for j, tile in enumerate(row):
+            canvas.paste(tile, (j * (w + gap), top + LINE))
     with atomic_write(path) as partial:
         canvas.save(partial, "png")
 
