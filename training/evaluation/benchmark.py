@@ -146,8 +146,7 @@ def without_decoder(config: MethodConfig) -> Diffusion | PyTorchConfig | str:
 
 
 def generate(methods: dict[str, Method], pairs: Sequence[Pair], recipe: Benchmark, out: Path) -> None:
-    """Asks for the images that are not there yet, or that answer another inputs: of a photo that has changed, or a
-    mask. A pair's noise is the same for all methods, and for any count of pairs.
+    """Make the images that are missing, or whose photo or mask has changed. A pair's noise is the same for all methods, and for any count of pairs.
 
     Raises ConfigError for an image of another size than the photo's.
     """
