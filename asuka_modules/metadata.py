@@ -65,8 +65,12 @@ def read_description(file: WeightFile) -> dict[str, Config]:
         try:
             configs[name] = read_config(PARTS[name][1], values)
             require_counts(configs[name], part(file.outline, name))
-        except (ValueError, ZeroDivisionError) as error:
-            raise CheckpointError(f"{file.path}: {error}") from error
+        except ZeroDivisionError as error:
+            raise CheckpointError(
+                f"{file.path}: its description gives the {name} a size of 0; download it again"
+            ) from error
+        except ValueError as error:
+            raise CheckpointError(f"{file.path}: {str(error)[:300]}") from error
     return configs
 
 
