@@ -89,7 +89,7 @@ class AlignObjective(Objective):
         self.trained, self.base, self.recipe = alignment, base, recipe
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The noise-prediction loss of latent diffusion under the aligned prior (ASUKA, sec. 3.2):
+        """The noise-prediction loss of latent diffusion under the aligned prior (ASUKA, sec. 3.2; equation (1) in docs/architecture.md):
 
         L = E |eps - U-Net(z_t, t, latent mask, masked latent, c)|^2, c = alignment(MAE prior), with
         z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) eps; see `training.sd.noise_loss` for its two weights.
