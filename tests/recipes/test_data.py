@@ -273,6 +273,22 @@ def test_processes_share_the_cache_of_remote_shards(photos, tmp_path, monkeypatc
     assert all(len(decode_photo(found[0].data(i))) for i in range(40))
 
 
+@pytest.mark.parametrize("address", ["{}", "file://{}"])
+def test_full_disk_of_the_shard_cache_names_the_remedy(shards, tmp_path, address):
+    """The index of a local shard, the copy of a remote one."""
+    code = f"""
+import resource, signal
+from training.data import open_source
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+open_source(({address.format(shards / "photos-00.tar")!r},))
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"OSError: {tmp_path / 'cache'}/")
+    assert "set the environment variable ASUKA_CACHE to a folder of your own, on a disk with more space" in last
+
+
 @pytest.fixture
 def web(shards, monkeypatch) -> Iterator[Bunch]:
     """The shards behind a web server that answers the first so many requests with an error, and slowly if asked to."""

@@ -8,8 +8,8 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -23,6 +23,7 @@ from .decoding import read_bytes, require_opencv
 from .files import SUFFIXES, find_photos
 
 log = logging.getLogger(__name__)
+REMEDY = "set the environment variable ASUKA_CACHE to a folder of your own"
 TRIES = 5  # to fetch a remote shard, waiting 1, 2, 4 and 8 seconds in between
 
 
@@ -160,7 +161,7 @@ class Shards:
             except (FileNotFoundError, tarfile.TarError) as error:
                 log.warning("%s: no readable tar file, skipped (%s)", url, error)
                 return Names([]), np.empty((0, 2), np.int64)
-            with atomic_write(path) as partial:
+            with kept_in_cache(path) as partial:
                 partial.write_text(json.dumps(members))
         members = json.loads(path.read_text())
         places = np.array([place for _, *place in members], np.int64).reshape(-1, 2)  # of no photos, too
@@ -183,7 +184,7 @@ class Shards:
         with FileLock(path.with_suffix(".lock")):  # of a process that dies the system frees it
             if not path.exists():  # another process may have fetched it meanwhile
                 content = fetch(url)
-                with atomic_write(path) as partial:
+                with kept_in_cache(path) as partial:
                     partial.write_bytes(content)
                 self.make_room(path)
         return path
@@ -217,10 +218,19 @@ def shard_cache() -> Path:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ConfigError(
-            f"{folder}: cannot keep indices and copies of tar shards there ({error.strerror}); "
-            "set the environment variable ASUKA_CACHE to a folder of your own"
+            f"{folder}: cannot keep indices and copies of tar shards there ({error.strerror}); {REMEDY}"
         ) from error
     return folder
+
+
+@contextmanager
+def kept_in_cache(path: Path) -> Iterator[Path]:
+    """Writes a file of the cache folder. Raises OSError, which names the remedy, where the disk is full."""
+    try:
+        with atomic_write(path) as partial:
+            yield partial
+    except OSError as error:
+        raise OSError(f"{error}; {REMEDY}, on a disk with more space") from error
 
 
 def split_key(name: str) -> tuple[str, str]:
