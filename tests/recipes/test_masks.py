@@ -462,3 +462,19 @@ def test_contact_sheet_that_cannot_be_made(arguments, message):
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert result.returncode == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    "annotation, reason",
+    [
+        ({"segmentation": {"counts": [10**12], "size": [10**6, 10**6]}}, "run lengths of more than 89 million pixels"),
+        ({"area": 10**400}, "no area"),
+        ({"area": float("nan")}, "no area"),
+    ],
+)
+def test_absurd_numbers_of_coco_are_named(tmp_path, annotation, reason):
+    shape = {"id": 7, "image_id": 1, "area": 900, "segmentation": [[9, 9, 39, 9, 39, 39]], **annotation}
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"images": [{"id": 1, "width": 100, "height": 100}], "annotations": [shape]}))
+    with pytest.raises(ConfigError, match=re.escape(f"1 with {reason} (such as id 7)")):
+        Mixture(MaskConfig(objects=str(path)))

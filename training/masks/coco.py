@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..engine.config import ConfigError
+from ..engine.mask_file import MAX_PIXELS, TOO_LARGE
 from .shapes import crop
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class CocoFile:
         self.path = path
         try:
             coco = json.loads(Path(path).read_bytes() or b"null")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not JSON ({error}); {EXPECTED}") from error
         images, annotations = (coco.get(key) if isinstance(coco, dict) else None for key in ("images", "annotations"))
         if not isinstance(images, list) or not isinstance(annotations, list):
@@ -176,6 +177,8 @@ def decode_runs(segmentation: dict) -> np.ndarray:
         raise Unusable(f"compressed run lengths ({counts[:20]}...), expected numbers; convert them with pycocotools")
     if not is_counts(size) or len(size) != 2 or not is_counts(counts) or sum(counts) != size[0] * size[1]:
         raise Unusable("run lengths that do not fill their size")
+    if sum(counts) > MAX_PIXELS:
+        raise Unusable(f"run lengths of {TOO_LARGE}")
     values = np.arange(len(counts)) % 2
     return np.repeat(values, counts).astype(np.uint8).reshape(size, order="F")
 
@@ -189,7 +192,7 @@ def is_name(value: object) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and np.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < 2**63  # no NaN, either
 
 
 def size_of(image: dict) -> tuple[int, int]:
