@@ -54,6 +54,6 @@ def test_sheets_tell_which_images_they_show(validated, photos, masks, tmp_path, 
     mae.train(mae.MAERecipe(data, holes, run_config(tmp_path / "out"), TINY_MAE, validation=validation))
     title, rows = sheets[-1]
     assert title.startswith("validation images" if validated else "training images")
-    assert next(iter(rows)) == "hole in grey"
+    assert next(iter(rows)) == "hole in gray"
     red = torch.tensor([1.0, 0, 0])[:, None, None].to(rows["original"])
     assert bool((rows["original"] == red).all()) == validated
