@@ -48,3 +48,13 @@ def test_layer_imports_only_what_it_may(folder):
     assert files
     for file in files:
         assert not imported_names(file) & FORBIDDEN[folder], file
+
+
+def test_recipes_pull_in_no_converter_export_or_card():
+    commands = {"convert.py", "export.py", "ablations.py", "miniature.py"}
+    recipes = [file for file in (ROOT / "training").glob("*.py") if file.name not in commands]
+    readers = [ROOT / "training" / "weights" / f"{name}.py" for name in ("frozen", "ldm_names", "mae", "pickles")]
+    for file in [*recipes, *(ROOT / "training" / "engine").glob("*.py"), *readers]:
+        modules = {node.module for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)}
+        last = {str(module).split(".")[-1] for module in modules}
+        assert not last & {"convert", "export", "card"}, file
