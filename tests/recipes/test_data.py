@@ -112,6 +112,16 @@ def test_photo_that_claims_too_many_pixels_is_unreadable(photos):
     assert decode_photo(bytes(png)) is None
 
 
+def test_pipe_is_not_waited_for(photos, tmp_path, caplog):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "endless.jpg").symlink_to("/dev/zero")
+    dataset = Photos(DataConfig(folders=(str(folder),), size=16), 0)
+    assert all(dataset[i]["image"].shape == (3, 16, 16) for i in range(6))
+    assert len(caplog.messages) == 2
+    assert all("empty, or not readable, skipped" in message for message in caplog.messages)
+
+
 def test_folder_without_photos_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no images"):
         Photos(DataConfig(folders=(str(tmp_path),)), 0)

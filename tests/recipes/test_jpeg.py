@@ -8,7 +8,7 @@ import skimage.data
 from PIL import Image
 
 from training.data import decode_photo, problem
-from training.data.jpeg import BLANK, CUT, FOREIGN, MISSING
+from training.engine.jpeg import BLANK, CUT, FOREIGN, MISSING
 
 PHOTO = Image.fromarray(skimage.data.coffee())
 

@@ -165,6 +165,20 @@ def test_damaged_mask_is_refused_by_name(name, tmp_path):
         read_mask(path)
 
 
+@pytest.mark.parametrize("progressive", [True, False])
+def test_mask_with_a_part_missing_is_refused_by_name(progressive, tmp_path):
+    """Pillow reads it without a word."""
+    path = tmp_path / "mask.jpg"
+    Image.fromarray(SOFT).save(path, progressive=progressive)
+    data = path.read_bytes()
+    last = len(data) // 3 if progressive else len(data) - 20
+    path.write_bytes(data[:last] + b"\xff\xd9" if progressive else data[:last] + b"\xff\xd5" + data[last + 2 :])
+    with Image.open(path) as image:
+        assert image.convert("L").size == SOFT.shape[::-1]
+    with pytest.raises(MaskError, match=r"mask\.jpg: not a readable image \(damaged: "):
+        read_mask(path)
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 16_000])
 def test_huge_mask_is_refused_by_name(side, tmp_path):

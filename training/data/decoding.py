@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ..engine.config import ConfigError
+from ..engine.jpeg import flaw
 from ..engine.mask_file import MAX_PIXELS, TOO_LARGE
-from .jpeg import flaw
 
 OPENCV = (4, 13)  # older ones decode half a JPEG, with gray for the rest, and do not turn a WebP
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -32,9 +32,9 @@ def read_photo(path: Path) -> np.ndarray | None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file; empty where it cannot be read."""
+    """A file; empty where it cannot be read, or is a pipe or device, from which reading might never end."""
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path.is_file() else b""
     except OSError:
         return b""
 

@@ -1,17 +1,20 @@
 """Mask images of any kind -> holes. The one reader of recipes, evaluation and demo; it needs Pillow and NumPy alone."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from .config import ConfigError
+from .jpeg import flaw
 
 ORIENTATION = ExifTags.Base.Orientation
 MAX_PIXELS = 1024**3 // 4 // 3  # Pillow's limit, 89 million; larger images are refused before they are decoded
 TOO_LARGE = f"more than {MAX_PIXELS / 1e6:.0f} million pixels"
 FEW = 16  # levels: no more than this are labels, or a shape with soft edges, and no blur or JPEG noise
 AREA = 0.01  # share of the image from which on one level is no edge
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's; these images are refused in one line
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 EXPECTED = "expected white in the hole and black elsewhere, or transparent in the hole and opaque elsewhere"
 
@@ -37,6 +40,8 @@ def read_mask(path: str | Path) -> np.ndarray:
                 raise Image.DecompressionBombError
             if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) > 4:
                 raise Unclear("a TIFF on its side, which Pillow scrambles")
+            if image.format in ("JPEG", "MPO") and (damage := flaw(Path(path).read_bytes())):
+                raise OSError(damage)
             return hole(ImageOps.exif_transpose(image)).astype(np.uint8)
     except FileNotFoundError:
         raise
