@@ -178,7 +178,7 @@ def test_mistakes_are_named(tmp_path, text, message):
     "value, found",
     [
         ("data.folders=[none.tar]", "none.tar: no such file, expected a tar shard of photos"),
-        ("data.folders=[none]", "none: no images"),
+        ("data.folders=[none]", "none: no such folder or list"),
         ("data.folders=[none.tar, none]", "photos: either tar shards or folders, not both: none.tar, none"),
         ("masks.objects=null", "masks: give either objects or ready"),
         ("init=none.safetensors", "none.safetensors"),

@@ -1,6 +1,7 @@
 """Samples depend on seed and index alone; broken files are survived."""
 
 import gc
+import gzip
 import hashlib
 import io
 import logging
@@ -389,7 +390,60 @@ def test_library_that_is_missing_is_named(monkeypatch, tmp_path):
         open_source(("s3://bucket/0.tar",))
 
 
+def test_shard_that_is_cut_is_named_each_time(photos, shards, caplog):
+    """Tarfile takes it for a shorter one."""
+    path = shards / "photos-01.tar"
+    with tarfile.open(path) as tar:
+        last = tar.getmembers()[-1]
+    path.write_bytes(path.read_bytes()[: last.offset + 100])
+    for count in (1, 2):
+        open_source((str(shards / "photos-{00..01}.tar"),))
+        assert caplog.text.count(f"{path}: damaged, its end is missing") == count
+
+
+def test_compressed_shard_is_named_and_skipped(photos, shards, caplog):
+    """Its photos lie elsewhere in the file than in the archive."""
+    path = shards / "photos-01.tar"
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    source = open_source((str(shards / "photos-{00..01}.tar"),))
+    assert all(decode_photo(source.data(i)) is not None for i in range(len(source)))
+    assert "(invalid header; compressed ones are not read)" in caplog.text
+
+
+def test_links_and_folders_in_a_shard_are_no_photos(photos, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(photos / "coffee.jpg", "a.jpg")
+        for name, kind in (("link.jpg", tarfile.SYMTYPE), ("folder.jpg", tarfile.DIRTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "a.jpg"
+            tar.addfile(member)
+    assert len(open_source((str(tmp_path / "a.tar"),))) == 1
+
+
+def test_photo_that_is_twice_in_a_shard_is_named(photos, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("coffee", "rocket"):
+            tar.add(photos / f"{name}.jpg", "a.jpg")
+    with pytest.raises(ConfigError, match=r"a\.tar: a\.jpg is there twice; pack the shard anew"):
+        open_source((str(tmp_path / "a.tar"),))
+
+
+def test_list_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "list.txt").write_text("a.jpg\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"list\.txt: not a list of paths; expected one path per line, in UTF-8"):
+        find_photos((str(tmp_path / "list.txt"),))
+
+
+def test_list_may_hold_names_of_any_bytes(photos, tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(photos / "coffee.jpg", tmp_path / name)
+    (tmp_path / "list.txt").write_bytes(os.fsencode(tmp_path / name) + b"\n")
+    assert open_source((str(tmp_path / "list.txt"),)).data(0) == (photos / "coffee.jpg").read_bytes()
+
+
 def test_braces_are_ranges():
+    with pytest.raises(ConfigError, match=re.escape("a-{3..1}.tar: expected a range such as {000..099} in the braces")):
+        expand("a-{3..1}.tar")
     assert expand("a-{08..10}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar"]
     assert expand("{0..1}/{0..1}.tar") == ["0/0.tar", "0/1.tar", "1/0.tar", "1/1.tar"]
     with pytest.raises(ConfigError, match=re.escape("a-{1,2}.tar: expected a range such as {000..099} in the braces")):

@@ -454,7 +454,7 @@ def test_unknown_generators_are_named():
     "arguments, message",
     [
         (["--preview", "none/masks.png"], "No such file or directory"),
-        (["--preview", "masks.png", "--objects", "none"], "none: no images"),
+        (["--preview", "masks.png", "--objects", "none"], "none: no such folder or list"),
     ],
 )
 def test_contact_sheet_that_cannot_be_made(arguments, message):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..engine.config import ConfigError
 from .decoding import require_opencv
 
 log = logging.getLogger(__name__)
@@ -23,10 +24,12 @@ def find_photos(
     for location in locations:
         path = Path(location)
         if path.suffix == ".txt":
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
+            lines = read_list(path)
             found = [Path(line.removesuffix("\r")) for line in lines if line.strip()]
         else:
             found = sorted(p for p in files_below(path) if p.suffix.lower() in suffixes)
+        if not path.exists():
+            raise FileNotFoundError(f"{location}: no such folder or list")
         if not found:
             raise FileNotFoundError(f"{location}: no images ({', '.join(suffixes)}) in it")
         photos += found
@@ -36,6 +39,14 @@ def find_photos(
             f"{', '.join(locations)}: none of the {len(photos)} images is in the split; change held_out"
         )
     return chosen
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines of a text file. Raises ConfigError for what is no text; file names of any bytes are kept as they are."""
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    if "\0" in text:
+        raise ConfigError(f"{path}: not a list of paths; expected one path per line, in UTF-8")
+    return text.split("\n")
 
 
 def files_below(folder: Path) -> Iterator[Path]:

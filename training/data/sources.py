@@ -154,16 +154,22 @@ class Shards:
         if "://" not in url and not Path(url).is_file():
             raise FileNotFoundError(f"{url}: no such file, expected a tar shard of photos")
         path = self.cached(url).with_suffix(".json")
-        if not path.exists():
+        if path.exists():
+            members = json.loads(path.read_text())
+        else:
             try:
-                with self.opened(url) as file, tarfile.open(fileobj=file) as tar:
-                    members = [(m.name, m.offset_data, m.size) for m in tar if is_image(Path(m.name))]
+                with self.opened(url) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+                    members = [(m.name, m.offset_data, m.size) for m in tar if m.isreg() and is_image(Path(m.name))]
+                    file.seek(tar.offset)
+                    whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
             except (FileNotFoundError, tarfile.TarError) as error:
-                log.warning("%s: no readable tar file, skipped (%s)", url, error)
+                log.warning("%s: no readable tar file, skipped (%s; compressed ones are not read)", url, error)
                 return Names([]), np.empty((0, 2), np.int64)
-            with kept_in_cache(path) as partial:
-                partial.write_text(json.dumps(members))
-        members = json.loads(path.read_text())
+            if whole:
+                with kept_in_cache(path) as partial:
+                    partial.write_text(json.dumps(members))
+            else:  # not remembered, so that it is told again
+                log.warning("%s: damaged, its end is missing; %d images are before it", url, len(members))
         places = np.array([place for _, *place in members], np.int64).reshape(-1, 2)  # of no photos, too
         return Names(name for name, _, _ in members), places
 
@@ -249,6 +255,8 @@ def require_one_per_key(url: str, names: Names) -> None:
     """Raises ConfigError where several images have one key: a photo and what belongs to it, such as its mask."""
     suffixes: dict[str, str] = {}
     for key, suffix in map(split_key, names):
+        if suffixes.get(key) == suffix:
+            raise ConfigError(f"{url}: {key}.{suffix} is there twice; pack the shard anew")
         if key in suffixes:
             raise ConfigError(
                 f"{url}: {key} has several images, such as {suffixes[key]} and {suffix}; "
@@ -291,7 +299,7 @@ def expand(pattern: str) -> list[str]:
     before, _, rest = pattern.partition("{")
     inside, _, after = rest.partition("}")
     first, _, last = inside.partition("..")
-    if not (first.isdecimal() and last.isdecimal()):
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
         raise ConfigError(f"{pattern}: expected a range such as {{000..099}} in the braces")
     numbers = [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
     return [before + number + end for number in numbers for end in expand(after)]
