@@ -280,6 +280,7 @@ ODD = {  # what is wrong with an annotation, and how it is told
     "nulls": {"segmentation": [[None] * 8]},
     "points": {"segmentation": [[[10, 10], [40, 10], [40, 40], [10, 40], [10, 20], [10, 10]]]},
     "far away": {"segmentation": [[10, 10, 1e9, 10, 40, 40]]},
+    "number beyond floats": {"segmentation": [[10, 10, 10**400, 10, 40, 40]]},
     "not a number": {"segmentation": [[10, 10, float("nan"), 10, 40, 40]]},
     "runs too short": {"segmentation": {**RUNS, "counts": [500, 500]}},
     "runs of another size": {"segmentation": {"size": [50, 50], "counts": [500, 500, 1500]}},

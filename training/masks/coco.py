@@ -162,7 +162,7 @@ def read_polygon(numbers: object) -> np.ndarray | None:
         return None
     try:
         points = np.array(numbers, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return points.reshape(-1, 2) if points.ndim == 1 and np.isfinite(points).all() else None
 
