@@ -16,12 +16,12 @@ def close_seam(fill: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     `fill` and `image` are (B, C, H, W); the hole is where `mask` (B, 1, H, W) is above 0.5. Returns float32 (B, C, H, W), not
     clamped, with `fill` unchanged outside the hole. The masked content of `image` is not read. Without an edge nothing changes.
     """
-    shift = torch.zeros_like(fill, dtype=torch.float32)
+    closed = fill.to(torch.float32, copy=True)
     for i, hole in enumerate(mask > 0.5):
         rows, columns = bounding_box(hole[0])
         cut = [x[i : i + 1, :, rows, columns].float() for x in (fill, image, mask > 0.5)]
-        shift[i : i + 1, :, rows, columns] = shift_to_edge(*cut) * cut[2]
-    return fill.float() + shift
+        closed[i : i + 1, :, rows, columns] += shift_to_edge(*cut) * cut[2]
+    return closed
 
 
 def bounding_box(hole: Tensor) -> tuple[slice, slice]:
@@ -66,9 +66,10 @@ def membrane(values: Tensor, fixed: Tensor) -> Tensor:
     surface = F.interpolate(coarse, scale_factor=2, mode="bilinear")[
         ..., :h, :w
     ]  # the last coarse pixel may extend beyond the image
+    kept = fixed > 0
     for _ in range(RELAXATION_STEPS):
-        surface = neighbor_mean(torch.where(fixed > 0, values, surface))
-    return torch.where(fixed > 0, values, surface)
+        surface = neighbor_mean(torch.where(kept, values, surface))
+    return torch.where(kept, values, surface)
 
 
 def neighbor_mean(x: Tensor) -> Tensor:

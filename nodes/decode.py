@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 
 import comfy.model_management
 import comfy.utils
@@ -17,7 +18,7 @@ from . import sockets
 from .checks import checked
 from .networks import Missing, Network, require
 from .previews import advance
-from .tensors import broadcast, inpaint_inputs, nchw_to_image
+from .tensors import broadcast, hide, image_and_hole
 from .window import Window
 
 log = logging.getLogger(__name__)
@@ -86,27 +87,32 @@ class ASUKA_HarmonizingVAEDecode(io.ComfyNode):
             raise ValueError(
                 f"the latent is {tuple(latent.shape)} but {decoder.file} decodes (batch, {config.latent_channels}, height, width); it belongs to another model"
             )
-        image, mask = inpaint_inputs(image, mask)
+        image, hole = image_and_hole(image, mask)
         latent, image = broadcast("latent", latent, "image", image)
-        mask, image = broadcast("mask", mask, "image", image)
-        window = Window(image.shape[-2:], latent.shape[-2:], config.factor)
-        cuts = window.cut(image), window.cut(mask)
-        close = keep_known and close_seam
-        decoded = window.back(decode(decoder, latent, *cuts, close=close, hole_only=hole_only))
-        if keep_known:
-            image, mask = (x.to(decoded.device) for x in (image, mask))
-            decoded = torch.where(mask > 0.5, decoded, image)
+        hole, image = broadcast("mask", hole, "image", image)
+        n, _, h, w = image.shape
+        window = Window((h, w), latent.shape[-2:], config.factor)
+        # One image at a time into one result: a long batch takes no memory but that.
+        inputs = ([window.cut(x) for x in hide(image[i : i + 1], hole[i : i + 1])] for i in range(n))
         mm = comfy.model_management
-        return io.NodeOutput(nchw_to_image(decoded.to(mm.intermediate_device(), mm.intermediate_dtype())))
+        result = torch.empty(n, h, w, 3, device=mm.intermediate_device(), dtype=mm.intermediate_dtype())
+        close = keep_known and close_seam
+        for i, decoded in enumerate(decode(decoder, latent, inputs, close=close, hole_only=hole_only)):
+            decoded = window.back(decoded)[0].to(result)
+            if keep_known:
+                decoded = torch.where(hole[i].to(result.device), decoded, image[i].to(result))
+            result[i] = decoded.movedim(0, -1)
+        return io.NodeOutput(result)
 
 
 def decode(
-    decoder: Network, latent: Tensor, image: Tensor, mask: Tensor, close: bool, hole_only: bool = False
-) -> Tensor:
-    """Decode `latent` (B, C, h, w) image by image to (B, 3, H, W) in [0, 1] on the intermediate device.
+    decoder: Network, latent: Tensor, inputs: Iterable[list[Tensor]], close: bool, hole_only: bool = False
+) -> Iterator[Tensor]:
+    """Decode `latent` (B, C, h, w), image by image, each to (1, 3, H, W) in [0, 1] on the intermediate device.
 
-    `image` is (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W) binary. With `close` the seam is closed, and with
-    `hole_only` only the hole and its surroundings are then decoded where that is faster. If memory runs out, decoding falls back to smaller and smaller tiles.
+    `inputs` gives for each its image (1, 3, H, W) in [0, 1] and binary mask (1, 1, H, W). With `close` the seam is closed,
+    and with `hole_only` only the hole and its surroundings are then decoded where that is faster. If memory runs out,
+    decoding falls back to smaller and smaller tiles.
     """
     mm = comfy.model_management
     dtype = mm.vae_dtype(decoder.device, [torch.bfloat16, torch.float32])
@@ -115,21 +121,21 @@ def decode(
     )  # per latent pixel, as ComfyUI estimates for SD's VAE, scaled by width
     memory = int(values * latent.shape[-2] * latent.shape[-1] * mm.dtype_size(dtype))
     progress = comfy.utils.ProgressBar(len(latent))
-    tile, decoded = None, []  # None: whole
-    for i in range(len(latent)):
-        known, hole = image[i : i + 1], mask[i : i + 1].to(decoder.device)
+    tile = None  # whole
+    for single, (known, mask) in zip(latent.split(1), inputs, strict=True):
+        hole = mask.to(decoder.device)
         unseen = grow(hole, HOLE_DILATION_PX) if close else hole
         plan = make_plan(known.cpu(), hole.cpu(), unseen.cpu(), decoder.config) if close and hole_only else None
-        inputs = [x.to(decoder.device, dtype) for x in (latent[i : i + 1], known, unseen)]
+        given = [x.to(decoder.device, dtype) for x in (single, known, unseen)]
         while True:
             mm.throw_exception_if_processing_interrupted()
             try:
                 if tile:
-                    result = decode_tiled(decoder, tile, *inputs)
+                    result = decode_tiled(decoder, tile, *given)
                 elif plan:
-                    result = decode_hole(decoder.load(int(memory * plan.share)), *inputs, plan)
+                    result = decode_hole(decoder.load(int(memory * plan.share)), *given, plan)
                 else:
-                    result = decoder.load(memory)(*inputs)
+                    result = decoder.load(memory)(*given)
                 break
             except Exception as error:  # what counts as out of memory differs between devices
                 mm.raise_non_oom(error)
@@ -142,9 +148,9 @@ def decode(
             mm.soft_empty_cache()
         if close:
             result = close_seam(result, known.to(result.device), hole.to(result.device))
-        decoded.append(result.float().clamp(0, 1).to(mm.intermediate_device()))
-        advance(progress, decoded[-1][0])
-    return torch.cat(decoded)
+        result = result.float().clamp(0, 1).to(mm.intermediate_device())
+        advance(progress, result[0])
+        yield result
 
 
 def decode_tiled(decoder: Network, size: int, latent: Tensor, image: Tensor, mask: Tensor) -> Tensor:

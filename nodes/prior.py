@@ -9,7 +9,7 @@ from ..asuka_modules.masking import reduce_mask, resize_known
 from . import sockets
 from .checks import checked
 from .networks import Missing, Network, require
-from .tensors import image_to_nchw, inpaint_inputs, nchw_to_image, require_finite
+from .tensors import image_and_hole, image_to_nchw, require_finite
 
 BATCH = 16  # images in one forward pass
 
@@ -50,7 +50,7 @@ class ASUKA_MAEPriorEncode(io.ComfyNode):
         cls, mae: Network | Missing, image: torch.Tensor, mask: torch.Tensor, prior_image: torch.Tensor | None = None
     ) -> io.NodeOutput:
         mm = comfy.model_management
-        image, mask = inpaint_inputs(image, mask)
+        image, hole = image_and_hole(image, mask)
         size = image.shape[-2:]
         if prior_image is not None:
             if len(prior_image) not in (1, len(image)):
@@ -59,22 +59,27 @@ class ASUKA_MAEPriorEncode(io.ComfyNode):
                 )
             image = image_to_nchw(prior_image)
             require_finite("prior_image", image)
-            mask = torch.zeros_like(image[:, :1])
+            hole = torch.zeros_like(image[:1, :1], dtype=torch.bool).expand(len(image), -1, -1, -1)
         mae = require(mae)
         network = mae.load(memory_required=BATCH * 256 * 2**20 // 16)
         input_size = (network.config.image_size, network.config.image_size)
         progress = comfy.utils.ProgressBar(len(image))
-        priors, previews = [], []
+        # Image by image into one result each: a long batch takes no memory but that.
+        previews = torch.empty(len(image), *size, 3, device=mm.intermediate_device(), dtype=mm.intermediate_dtype())
+        priors = []
         for start in range(0, len(image), BATCH):
             mm.throw_exception_if_processing_interrupted()
-            chunk, hole = (x[start : start + BATCH].float() for x in (image, mask))
-            # Resized before they move, so that the device never holds the images at their own size.
-            chunk, hole = resize_known(chunk, hole, input_size), reduce_mask(hole, input_size, "nearest")
-            features = network.decoder_features(chunk.to(mae.device), hole.to(mae.device))
+            inputs = []
+            for single in zip(*(x[start : start + BATCH].split(1) for x in (image, hole)), strict=True):
+                # Resized before they move, so that the device never holds the images at their own size. The masked content
+                # is not read.
+                known, mask = (x.float() for x in single)
+                inputs.append((resize_known(known, mask, input_size), reduce_mask(mask, input_size, "nearest")))
+            features = network.decoder_features(*(torch.cat(x).to(mae.device) for x in zip(*inputs, strict=True)))
             priors.append(network.drop_class_token(features).to(mm.intermediate_device()))
             preview = network.reconstruct(features).to(mm.intermediate_device())
-            preview = torch.nn.functional.interpolate(preview, size, mode="bicubic").clamp(0, 1)
-            previews.append(preview.to(mm.intermediate_dtype()))
+            for i, single in enumerate(preview.split(1), start):
+                single = torch.nn.functional.interpolate(single, size, mode="bicubic").clamp(0, 1)
+                previews[i] = single[0].movedim(0, -1)
             progress.update(len(preview))
-        preview = nchw_to_image(torch.cat(previews))
-        return io.NodeOutput(torch.cat(priors), preview, ui=ui.PreviewImage(preview, cls=cls))
+        return io.NodeOutput(torch.cat(priors), previews, ui=ui.PreviewImage(previews, cls=cls))

@@ -14,7 +14,7 @@ from . import sockets
 from .checks import checked
 from .networks import Missing, Network, require
 from .previews import advance
-from .tensors import inpaint_inputs, nchw_to_image
+from .tensors import hide, image_and_hole
 
 MULTIPLE, SMALLEST = 4, 16  # of the network's input sides, in pixels
 
@@ -55,25 +55,29 @@ class ASUKA_InpaintSPL(io.ComfyNode):
     @checked
     def execute(cls, spl: Network | Missing, image: Tensor, mask: Tensor, resolution: int) -> io.NodeOutput:
         mm, spl = comfy.model_management, require(spl)
-        image, mask = inpaint_inputs(image, mask)
-        h, w = image.shape[-2:]
+        image, hole = image_and_hole(image, mask)
+        n, _, h, w = image.shape
         scale = min(1.0, resolution / max(h, w))
         size = max(1, round(h * scale)), max(1, round(w * scale))
         memory = int(size[0] * size[1] * spl.config.ch * 4 * 24)  # fp32, at twice the size
-        progress = comfy.utils.ProgressBar(len(image))
-        filled = []
-        for i in range(len(image)):
+        progress = comfy.utils.ProgressBar(n)
+        # One image at a time into one result: a long batch takes no memory but that.
+        filled = torch.empty(n, h, w, 3, device=mm.intermediate_device(), dtype=mm.intermediate_dtype())
+        for i in range(n):
             mm.throw_exception_if_processing_interrupted()
-            single, hole = (x[i : i + 1].float() for x in (image, mask))
+            single, single_hole = (x.float() for x in hide(image[i : i + 1], hole[i : i + 1]))
             # Resized before they move, so that the device never holds the image at its own size.
             if size != (h, w):
-                single, hole = resize_known(single, hole, size), reduce_mask(hole, size, "area")
-            result = fill(spl.load(memory), single.to(spl.device), hole.to(spl.device)).to(image.device)
+                single, single_hole = (
+                    resize_known(single, single_hole, size),
+                    reduce_mask(single_hole, size, "area"),
+                )
+            result = fill(spl.load(memory), single.to(spl.device), single_hole.to(spl.device)).to(image.device)
             result = F.interpolate(result, (h, w), mode="bicubic", antialias=True)
-            filled.append(result.clamp(0, 1).to(image))
-            advance(progress, filled[-1][0])
-        result = torch.where(mask > 0.5, torch.cat(filled), image)
-        return io.NodeOutput(nchw_to_image(result.to(mm.intermediate_device(), mm.intermediate_dtype())))
+            result = result.clamp(0, 1).to(image)[0]
+            advance(progress, result)
+            filled[i] = torch.where(hole[i], result, image[i]).movedim(0, -1)
+        return io.NodeOutput(filled)
 
 
 def fill(network, image: Tensor, mask: Tensor) -> Tensor:

@@ -59,9 +59,7 @@ def without_channel(mask: Tensor) -> Tensor:
         )
     require_values("mask", mask, 3, "(batch, height, width)")
     mask = mask if mask.is_floating_point() else mask.float()
-    require_finite(
-        "mask", torch.stack(mask.aminmax())
-    )  # NaN and infinity show in these two, without the memory of another mask
+    require_finite("mask", mask)
     return mask
 
 
@@ -84,16 +82,30 @@ def fit_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
 def inpaint_inputs(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Convert an IMAGE (B, H, W, C) and a MASK (B, H, W) to (B, 3, H, W) in [0, 1] and a binary mask (B, 1, H, W), 1 = hole.
 
-    A batch of one is repeated to the length of the other. The masked content is replaced by gray. Raises ValueError as
-    `find_hole` does, if the batch sizes differ otherwise, and for known pixels that are not finite.
+    The masked content is replaced by gray. Raises ValueError as `image_and_hole` does.
+    """
+    image, hole = image_and_hole(image, mask)
+    return hide(image, hole)
+
+
+def image_and_hole(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an IMAGE (B, H, W, C) as (B, 3, H, W) in [0, 1] and the hole of its MASK (B, H, W) as (B, 1, H, W) bool.
+
+    The image is a view, so that a long batch takes no second copy: `hide` its masked content image by image. A batch of one
+    is repeated to the length of the other. Raises ValueError as `find_hole` does, if the batch sizes differ otherwise, and
+    for known pixels that are not finite.
     """
     hole = find_hole(image, mask)
     warn_if_nothing_is_known(hole)
-    mask = hole.to(image.dtype).unsqueeze(1)
-    image, mask = broadcast("image", image_to_nchw(image), "mask", mask)
-    image = fill_hole(image, mask, 0.5)
-    require_finite("image", image)
-    return image, mask
+    image, hole = broadcast("image", image_to_nchw(image), "mask", hole.unsqueeze(1))
+    for single in zip(image.split(1), hole.split(1), strict=True):
+        require_finite("image", hide(*single)[0])
+    return image, hole
+
+
+def hide(image: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `image` (B, 3, H, W) with gray in the `hole` (B, 1, H, W) bool, and the hole as a binary mask, 1 = hole."""
+    return fill_hole(image, hole, 0.5), hole.to(image.dtype)
 
 
 def warn_if_nothing_is_known(hole: Tensor) -> None:
@@ -122,7 +134,8 @@ def require_dense(name: str, tensor: Tensor) -> None:
 
 def require_finite(name: str, values: Tensor, remedy: str = REMEDY) -> None:
     """Raise ValueError if a tensor of any shape contains NaN or infinity."""
-    if not torch.isfinite(values).all():
+    extremes = torch.stack(values.aminmax())  # NaN and infinity show in these two, without the memory of another tensor
+    if not torch.isfinite(extremes).all():
         raise ValueError(f"the {name} holds values that are not numbers (NaN or infinity); {remedy}")
 
 

@@ -30,7 +30,7 @@ class Window:
 
     def cut(self, x: Tensor) -> Tensor:
         """Crop or pad `x` (B, C, H, W) of the image's size to the part that the latent covers."""
-        x = F.pad(x, (0, self.after[1], 0, self.after[0]), mode="replicate")
+        x = pad(x, 0, self.after[1], 0, self.after[0])
         (top, left), (h, w) = self.before, self.covered
         return x[:, :, top : top + h, left : left + w]
 
@@ -38,4 +38,10 @@ class Window:
         """Crop or pad `x` (B, C, h * factor, w * factor), decoded from the latent, to the image's size."""
         (top, left), (h, w) = self.before, self.size
         bottom, right = max(h - top - x.shape[-2], 0), max(w - left - x.shape[-1], 0)
-        return F.pad(x, (left, right, top, bottom), mode="replicate")[:, :, :h, :w]
+        return pad(x, left, right, top, bottom)[:, :, :h, :w]
+
+
+def pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    """Repeat the outermost pixels of `x` (B, C, H, W) so many times on each side; `x` itself, not a copy, if that is never."""
+    sides = left, right, top, bottom
+    return F.pad(x, sides, mode="replicate") if any(sides) else x

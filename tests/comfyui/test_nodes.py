@@ -227,6 +227,32 @@ def test_conditioning(extension):
         node.execute(alignment, prior[..., :7], 1.0)
 
 
+def test_batches_are_not_copied(extension):
+    """A view of the batch, and of a frame in it, until its hole is hidden."""
+    nodes = sys.modules["asuka_extension.nodes"]
+    image, mask = torch.rand(3, 16, 24, 3), torch.zeros(1, 16, 24)
+    mask[:, 2:5] = 1
+    found, hole = nodes.tensors.image_and_hole(image, mask)
+    assert found.untyped_storage().data_ptr() == image.untyped_storage().data_ptr()
+    assert hole.shape == (3, 1, 16, 24)
+    window = nodes.window.Window((16, 24), (2, 3), 8)
+    assert window.cut(found).data_ptr() == window.back(found).data_ptr() == image.data_ptr()
+    hidden, masks = nodes.tensors.hide(found, hole)
+    for a, b in zip((hidden, masks), nodes.tensors.inpaint_inputs(image, mask), strict=True):
+        assert torch.equal(a, b)
+    assert (hidden[:, :, 2:5] == 0.5).all()
+
+
+def test_known_pixels_of_every_image_must_be_numbers(extension):
+    image, mask = torch.rand(3, 8, 8, 3), torch.zeros(1, 8, 8)
+    mask[:, 2:5], image[2, 3] = 1, torch.nan
+    tensors = sys.modules["asuka_extension.nodes.tensors"]
+    tensors.image_and_hole(image, mask)  # in the hole it does not matter
+    image[2, 7, 7, 1] = -torch.inf
+    with pytest.raises(ValueError, match="the image holds values that are not numbers"):
+        tensors.image_and_hole(image, mask)
+
+
 def test_grey_image_of_one_channel(extension):
     tensors = sys.modules["asuka_extension.nodes.tensors"]
     grey, mask = torch.rand(1, 8, 8, 1), torch.zeros(1, 8, 8)
